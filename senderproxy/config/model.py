@@ -76,8 +76,16 @@ from senderproxy.mail.address import Address, AddressPattern, is_local_name, par
 from senderproxy.retry import RetryPolicy
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.hops import Hop
-from senderproxy.routing.presets import IMPLICIT_TLS_PORT, PRESETS, STARTTLS_PORT, usual_security
-from senderproxy.routing.provider import Limits, NullPolicy, Provider, Security, Smarthost
+from senderproxy.routing.presets import (
+    IMAP_PORT,
+    IMAP_TLS_PORT,
+    IMPLICIT_TLS_PORT,
+    PRESETS,
+    STARTTLS_PORT,
+    usual_imap_security,
+    usual_security,
+)
+from senderproxy.routing.provider import ImapServer, Limits, NullPolicy, Provider, Security, Smarthost
 from senderproxy.routing.recipient_routes import RecipientRoutes, ServerVia
 from senderproxy.routing.route import ORDERED_SOURCES, RoutingPolicy
 from senderproxy.translation import _
@@ -422,6 +430,21 @@ class ProviderSettings(Section):
         description="It adds a DKIM signature of the author's domain by itself, so senderproxy adds none"
         " (`senderproxy dkim`).",
     )
+    imap_host: Host | None = Field(
+        default=None,
+        description="The IMAP server of its mailboxes, for copies in the Sent folder. Left out: the preset's, unless"
+        " `host` is another server than the preset's.",
+    )
+    imap_port: Port | None = Field(default=None, description="Its port. Left out: 993, or 143 without TLS at first.")
+    imap_security: TlsMode | None = Field(
+        default=None,
+        description="`tls` (from the first octet), `starttls` (required before the login) or `none` (only to this"
+        " machine itself). Left out: `tls` on port 993, `starttls` on any other.",
+    )
+    stores_sent: Flag | None = Field(
+        default=None,
+        description="It puts a copy of each message that it sends into the mailbox's Sent folder by itself.",
+    )
     connections: Annotated[int, BeforeValidator(integer(1, 100))] | None = Field(
         default=None, description="Connections at the same time, for each account."
     )
@@ -457,6 +480,7 @@ class ProviderSettings(Section):
                 "takes_sub_addresses",
                 "takes_null_reverse_path",
                 "signs",
+                "stores_sent",
             )
             if (value := getattr(self, field)) is not None
         }
@@ -464,12 +488,24 @@ class ProviderSettings(Section):
             changed["from_rule"] = self.sender_rule
         if self.on_null_reverse_path is not None:
             changed["null_policy"], changed["null_account"] = split_policy(NullPolicy, self.on_null_reverse_path)
-        smarthosts, limits = self._smarthosts(base), self._limits(base.limits)
-        return replace(base, name=name, smarthosts=smarthosts, limits=limits, preset=base.name, **changed)
+        changed |= {"smarthosts": self._smarthosts(base), "imap": self.imap(base), "limits": self._limits(base.limits)}
+        return replace(base, name=name, preset=base.name, **changed)
 
     def base(self, name: str) -> str:
         """The name of the preset to start from."""
         return self.preset or (name if name in PRESETS else "generic")
+
+    def imap(self, base: Provider) -> ImapServer | None:
+        """The IMAP server of its mailboxes; None: unknown. A preset's is not that of another submission server."""
+        known = base.imap if self.host in (None, *(server.host for server in base.smarthosts)) else None
+        host = self.imap_host or (None if known is None else known.host)
+        if host is None:
+            return None
+        if self.imap_port is None and self.imap_security is None and known is not None:
+            return replace(known, host=host, ca_file=self.ca_file)
+        security = self.imap_security or usual_imap_security(self.imap_port)
+        port = self.imap_port or (IMAP_TLS_PORT if security is Security.IMPLICIT_TLS else IMAP_PORT)
+        return ImapServer(host, port, security, self.ca_file)
 
     def _smarthosts(self, base: Provider) -> tuple[Smarthost, ...]:
         host = self.host or (base.smarthosts[0].host if base.smarthosts else None)
@@ -1111,9 +1147,22 @@ def _provider_conflicts(at: SettingPath, name: str, provider: ProviderSettings) 
     elif provider.security is Security.NONE and not _is_this_machine(address):
         message = _('is "none": the password for {host} would be sent in the clear').format(host=address)
         yield Conflict(security, message, _('write security = "tls" or "starttls"'), (security, host))
+    yield from _imap_conflicts(at, provider, provider.imap(base))
     if provider.mechanisms == ():
         path = (*at, "mechanisms")
         yield Conflict(path, _("is empty: no login would be possible"), _("remove it"), (path,))
+
+
+def _imap_conflicts(at: SettingPath, provider: ProviderSettings, imap: ImapServer | None) -> Iterator[Conflict]:
+    host, port, security = ((*at, field) for field in ("imap_host", "imap_port", "imap_security"))
+    if imap is None:
+        for path, value in ((port, provider.imap_port), (security, provider.imap_security)):
+            if value is not None:
+                hint = _("write {setting}").format(setting='imap_host = "imap.example.com"')
+                yield Conflict(path, _("has no effect without imap_host"), hint, (path, host))
+    elif imap.security is Security.NONE and not _is_this_machine(imap.host):
+        message = _('is "none": the password for {host} would be sent in the clear').format(host=imap.host)
+        yield Conflict(security, message, _('write imap_security = "tls" or "starttls"'), (security, host))
 
 
 def _preset_hint(name: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from senderproxy.config.model import SECTIONS, Config, ListenerSettings
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.presets import PRESETS
-from senderproxy.routing.provider import Limits, LoginForm, NullPolicy, Security, SenderRule, Smarthost
+from senderproxy.routing.provider import ImapServer, Limits, LoginForm, NullPolicy, Security, SenderRule, Smarthost
 from senderproxy.routing.route import AddressSource, RoutingPolicy
 
 HASH = "scrypt$32768$8$1$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
@@ -111,6 +111,10 @@ def test_every_property_of_a_provider_can_be_set() -> None:
         "takes_null_reverse_path": True,
         "on_null_reverse_path": "account bounces",
         "signs": True,
+        "imap_host": "imap.hoster.example",
+        "imap_port": 1143,
+        "imap_security": "starttls",
+        "stores_sent": True,
         "connections": 4,
         "messages_per_connection": 10,
         "idle_seconds": 5,
@@ -131,8 +135,34 @@ def test_every_property_of_a_provider_can_be_set() -> None:
     )
     assert hoster.takes_sub_addresses
     assert hoster.signs
+    assert hoster.imap == ImapServer("imap.hoster.example", 1143, Security.STARTTLS, "/ca.pem")
+    assert hoster.stores_sent
     assert (hoster.null_policy, hoster.null_account) == (NullPolicy.ACCOUNT, "bounces")
     assert hoster.limits == Limits(4, 10, 5.0, 50, 100, 1000, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "server"),
+    [
+        ({"host": "h"}, None),
+        ({"host": "h", "imap_host": "i"}, ImapServer("i", 993, Security.IMPLICIT_TLS)),
+        ({"host": "h", "imap_host": "i", "imap_port": 993}, ImapServer("i", 993, Security.IMPLICIT_TLS)),
+        ({"host": "h", "imap_host": "i", "imap_port": 143}, ImapServer("i", 143, Security.STARTTLS)),
+        ({"host": "h", "imap_host": "i", "imap_security": "starttls"}, ImapServer("i", 143, Security.STARTTLS)),
+        ({"host": "h", "imap_host": "::1", "imap_security": "none"}, ImapServer("::1", 143, Security.NONE)),
+        ({"preset": "ionos-de"}, ImapServer("imap.ionos.de", 993, Security.IMPLICIT_TLS)),
+        ({"preset": "ionos-de", "port": 587}, ImapServer("imap.ionos.de", 993, Security.IMPLICIT_TLS)),
+        (
+            {"preset": "ionos-de", "ca_file": "/ca.pem"},
+            ImapServer("imap.ionos.de", 993, Security.IMPLICIT_TLS, "/ca.pem"),
+        ),
+        ({"preset": "ionos-de", "imap_port": 143}, ImapServer("imap.ionos.de", 143, Security.STARTTLS)),
+        ({"preset": "ionos-de", "host": "127.0.0.1"}, None),  # not that of the mailboxes behind another server
+        ({"preset": "ionos-de", "host": "127.0.0.1", "imap_host": "i"}, ImapServer("i", 993, Security.IMPLICIT_TLS)),
+    ],
+)
+def test_the_imap_server_of_a_provider(settings: dict[str, Any], server: ImapServer | None) -> None:
+    assert config(providers={"own": settings}).provider_table()["own"].imap == server
 
 
 @pytest.mark.parametrize(
@@ -365,6 +395,24 @@ def test_two_listeners_need_two_names_and_two_addresses() -> None:
             (
                 'providers.own.security: is "none": the password for 192.168.1.9 would be sent in the clear. To fix:'
                 ' write security = "tls" or "starttls"'
+            ),
+        ),
+        (
+            {"host": "h", "imap_port": 993},
+            ('providers.own.imap_port: has no effect without imap_host. To fix: write imap_host = "imap.example.com"'),
+        ),
+        (
+            {"host": "h", "imap_security": "tls"},
+            (
+                "providers.own.imap_security: has no effect without imap_host. To fix:"
+                ' write imap_host = "imap.example.com"'
+            ),
+        ),
+        (
+            {"host": "h", "imap_host": "i.example", "imap_security": "none"},
+            (
+                'providers.own.imap_security: is "none": the password for i.example would be sent in the clear. To fix:'
+                ' write imap_security = "tls" or "starttls"'
             ),
         ),
         (

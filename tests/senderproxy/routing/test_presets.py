@@ -4,7 +4,7 @@ import pytest
 
 from senderproxy.mail.address import parse_domain
 from senderproxy.routing.presets import PRESETS, smarthosts
-from senderproxy.routing.provider import LoginForm, Provider, Security, SenderRule, Smarthost
+from senderproxy.routing.provider import ImapServer, LoginForm, Provider, Security, SenderRule, Smarthost
 
 PROMISED = {
     *("ionos-de", "ionos-com", "ionos-uk", "ionos-es", "ionos-fr", "1und1", "gmx", "web.de", "strato", "t-online"),
@@ -30,6 +30,14 @@ def test_no_preset_can_make_things_worse(preset: Provider) -> None:
         assert parse_domain(server.host) == server.host
         assert server.ca_file is None
         assert (server.port, server.security) in {(465, Security.IMPLICIT_TLS), (587, Security.STARTTLS)}
+    assert (preset.imap is None) == (preset.name in ("generic", "ionos-exchange"))
+    if preset.imap is not None:
+        assert parse_domain(preset.imap.host) == preset.imap.host
+        assert preset.imap == ImapServer(preset.imap.host, 993, Security.IMPLICIT_TLS)
+
+
+def test_only_google_and_microsoft_are_known_to_store_what_is_submitted() -> None:
+    assert {name for name, preset in PRESETS.items() if preset.stores_sent} == {"gmail", "m365"}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +54,7 @@ def test_no_preset_can_make_things_worse(preset: Provider) -> None:
 def test_ionos_takes_any_address_of_the_mailboxs_domain(name: str, host: str) -> None:
     preset = PRESETS[name]
     assert preset.smarthosts == (Smarthost(host, 465, Security.IMPLICIT_TLS), Smarthost(host, 587, Security.STARTTLS))
+    assert preset.imap == ImapServer(host.replace("smtp", "imap"), 993, Security.IMPLICIT_TLS)
     assert preset.sender_rule is SenderRule.DOMAIN
     assert preset.limits.recipients_per_message == 200
     assert preset.limits.recipients_per_hour == 400
