@@ -26,7 +26,7 @@ from senderproxy.control.interpreter import return_memory, tune_interpreter
 from senderproxy.control.loop_faults import end_after, end_without_loop, end_without_memory
 from senderproxy.control.protocol import Answer, Request, Verb
 from senderproxy.control.run_marker import RunMarker
-from senderproxy.control.server import ControlServer
+from senderproxy.control.server import ControlServer, Handler
 from senderproxy.control.socket_store import SocketStore
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.control.thread_faults import end_with_a_dead_thread
@@ -63,6 +63,7 @@ from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 if TYPE_CHECKING:
     from senderproxy.service.page import ServicePage
+    from senderproxy.service.page_accounts import PageAccounts
 
 
 class InternalError(SenderproxyError):
@@ -329,7 +330,13 @@ class Service:
     def _new_page(self) -> "ServicePage":
         from senderproxy.service.page import ServicePage  # without the page, its modules are not loaded
 
-        return ServicePage(lambda: self._config, self._components.relay, self._accounts, self._clock)
+        def new_accounts_part(resume: Handler) -> "PageAccounts":
+            from senderproxy.service.page_accounts import PageAccounts  # likewise
+
+            opener = self._components.courier.opener_with
+            return PageAccounts(lambda: self._config, self._accounts, opener, resume, self._new_dns_client)
+
+        return ServicePage(lambda: self._config, self._components.relay, self._accounts, self._clock, new_accounts_part)
 
     async def _open_control(self) -> ControlServer:
         components = self._components

@@ -57,9 +57,15 @@ PAGE_LOGIN: Final = LogEvent("page_login", Severity.INFO, "login on the page", (
 PAGE_LOGIN_FAILED: Final = LogEvent(
     "page_login_failed", Severity.WARNING, "refused login on the page", ("known", "way")
 )
-PAGE_FAILED: Final = LogEvent("page_failed", Severity.ERROR, "internal error in a request of the page")
 LOG_LINES_LOST: Final = LogEvent(
     "log_lines_lost", Severity.WARNING, "log lines are lost: their reader was too slow, or the disk is full", ("lines",)
+)
+PAGE_FAILED: Final = LogEvent("page_failed", Severity.ERROR, "internal error in a request of the page", ("kind",))
+PAGE_PROCESS_ENDS: Final = LogEvent(
+    "page_process_ends", Severity.INFO, "the page's process ends because it has read a password of a mailbox"
+)
+PAGE_ACCOUNT_CHANGED: Final = LogEvent(
+    "page_account_changed", Severity.INFO, "account changed on the page", ("account", "change", "user")
 )
 HISTORY_CLEANUP_FAILED: Final = LogEvent(
     "history_cleanup_failed", Severity.ERROR, "cannot delete old history from the spool", ("why", "hint")
@@ -167,7 +173,7 @@ CONTROL_USER_REFUSED: Final = LogEvent(
     "control_user_refused", Severity.WARNING, "user refused on the control socket", ("uid",)
 )
 CONTROL_REQUEST_FAILED: Final = LogEvent(
-    "control_request_failed", Severity.ERROR, "control request failed", ("request",)
+    "control_request_failed", Severity.ERROR, "control request failed", ("request", "kind")
 )
 
 # ---- listener ----

@@ -7,7 +7,7 @@ Not here: damage to a single record (accounts.record), exit codes (cli.exit_code
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
-from vault import Damaged, DiskError, Exists, KeyringLocked, Missing, RolledBack, TooNew, VaultError
+from vault import Damaged, DiskError, Exists, InUse, KeyringLocked, Missing, RolledBack, TooNew, VaultError
 
 
 class AccountsError(SenderproxyError):
@@ -16,6 +16,10 @@ class AccountsError(SenderproxyError):
 
 class InvalidVaultRequest(AccountsError):
     """The command line or the setting is invalid: an unknown unlock method, an invalid or duplicate label."""
+
+
+class InvalidAccount(SenderproxyError):
+    """An account cannot be added as it is described."""
 
 
 class UnknownAccount(AccountsError):
@@ -30,6 +34,10 @@ class VaultExists(AccountsError):
     """A new vault or a copy would overwrite a file."""
 
 
+class VaultInUse(AccountsError):
+    """Another program is writing the vault, or has written it meanwhile."""
+
+
 class VaultDiskError(AccountsError):
     """The system cannot read or write the vault file."""
 
@@ -42,6 +50,8 @@ def accounts_error(error: VaultError) -> AccountsError:
             kind = VaultUnreadable
         case DiskError():
             kind = VaultDiskError
+        case InUse():
+            kind = VaultInUse
         case RolledBack():
             return VaultUnreadable(
                 _("The vault cannot be used: {error}.").format(error=error),

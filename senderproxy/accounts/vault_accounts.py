@@ -106,6 +106,7 @@ class VaultAccounts(Accounts):
         self.problem: str | None = None
         self.problem_hint = ""
         self.on_change: Callable[[], None] = lambda: None  # called when other accounts are in force
+        self.source: tuple[Path, UnlockMethod] | None = None  # what `open` has opened, and with what
         self._vault = vault  # while a reading is in progress, it belongs to the thread
         self._checks_always = clock is None
         self._clock = clock or SystemClock()
@@ -125,9 +126,11 @@ class VaultAccounts(Accounts):
         Raises AccountsError.
         """
         try:
-            return cls(Vault.open(path, unlock=unlock), clock)
+            opened = cls(Vault.open(path, unlock=unlock), clock)
         except VaultError as error:
             raise accounts_error(error) from error
+        opened.source = Path(path), unlock
+        return opened
 
     # ---- the accounts in force ----
 

@@ -8,22 +8,28 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from difflib import get_close_matches
-from typing import Final, NoReturn
+from typing import Final
 
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.errors import UnknownAccount
+from senderproxy.accounts.new_account import (
+    Description,
+    added_in_words,
+    new_account,
+    new_password_in_words,
+    provider_notes,
+    require_unused,
+)
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.unlock import UnlockMethod
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import account_table
 from senderproxy.cli.account_fallback import add_fallback_options, fallback_in_words, fallback_notes, with_fallback
-from senderproxy.cli.account_login_check import describe, login_hint, require_login, try_login
+from senderproxy.cli.account_login_check import require_login, try_login
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.account_oauth import add_oauth_options, granted, put_granted
 from senderproxy.cli.common import (
     account_entry,
-    default_login,
     open_accounts,
     open_editor,
     pickup_note,
@@ -50,12 +56,12 @@ from senderproxy.cli.terminal import (
     progress,
 )
 from senderproxy.config.model import Config
-from senderproxy.delivery.login_check import LoginOk, LoginRefused
+from senderproxy.delivery.login_check import LoginOk, LoginRefused, describe, login_hint
 from senderproxy.mail.address import AddressPattern
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.fallback import require_unneeded, require_valid
-from senderproxy.routing.provider import Provider, SenderRule
+from senderproxy.routing.provider import Provider
 from senderproxy.translation import N_, _
 
 _ID: Final = N_("id of the account, or the address of its mailbox")
@@ -180,8 +186,8 @@ def run_add(chosen: argparse.Namespace) -> int:
         put_granted(editor, stored) if stored.grant is not None else editor.put(stored)
         editor.save()
         carried = [pattern for entry in editor.all() for pattern in entry.account.carries]
-    print(_("Added account {id}. It carries {addresses}.").format(id=account.id, addresses=_joined(account.carries)))
-    for note in _provider_notes(account, provider, carried):
+    print(added_in_words(account))
+    for note in provider_notes(account, provider, carried):
         print(note)
     for note in fallback_notes(config, account, directory):
         print(note)
@@ -267,7 +273,7 @@ def run_set_password(chosen: argparse.Namespace) -> int:
     with open_editor(config, unlock) as editor:
         editor.put(replace(editor.find(account.id), secret=secret, grant=None))
         editor.save()
-    print(_("Changed the password of account {id}.").format(id=account.id), resume_account(config, account.id))
+    print(new_password_in_words(account.id), resume_account(config, account.id))
     return EX_OK
 
 
@@ -368,13 +374,20 @@ def run_remove(chosen: argparse.Namespace) -> int:
 
 
 def _new_account(config: Config, chosen: argparse.Namespace, directory: AccountDirectory) -> tuple[Account, Provider]:
-    address = typed_address(chosen.address)
-    name = chosen.provider or _only_provider(directory)
-    account = Account(chosen.id or address.key, "", name, address, (), chosen.display_name)
-    provider = config.provider_table().get(name) or _unknown_provider(config, name)
-    carries = (AddressPattern(address.local_part, address.domain), *_typed_patterns(chosen))
-    login = chosen.login or default_login(provider, address)
-    return replace(account, login=login, carries=tuple(dict.fromkeys(carries))), provider
+    description = Description(
+        typed_address(chosen.address),
+        chosen.provider or _only_provider(directory),
+        chosen.id or "",
+        chosen.login or "",
+        _typed_patterns(chosen),
+        chosen.display_name,
+    )
+    return new_account(description, config.provider_table())
+
+
+def _require_unused(account: Account, directory: AccountDirectory) -> None:
+    hint = _("Change it: senderproxy account set-password {id}, or senderproxy account edit {id}").format(id=account.id)
+    require_unused(account, directory, hint=hint)
 
 
 def _only_provider(directory: AccountDirectory) -> str:
@@ -387,16 +400,6 @@ def _only_provider(directory: AccountDirectory) -> str:
         case several:
             hint = _("Use one of: {options}").format(options=", ".join(f"--provider {name}" for name in several))
     raise UsageError(_("The provider is not named."), hint=hint)
-
-
-def _unknown_provider(config: Config, name: str) -> NoReturn:
-    table = config.provider_table()
-    if near := get_close_matches(name, table, 3):
-        known = _("Did you mean {names}?").format(names=", ".join(near))
-    else:
-        known = _("Use one of: {names}.").format(names=", ".join(sorted(table)))
-    other = _("For any other, add [providers.{name}] with its host to the configuration.").format(name=name)
-    raise UsageError(_("There is no provider {name}.").format(name=name), hint=f"{known} {other}")
 
 
 def _edited(account: Account, chosen: argparse.Namespace) -> Account:
@@ -429,34 +432,6 @@ def _limit(typed: int | None, before: int | None) -> int | None:
 def _typed_patterns(chosen: argparse.Namespace) -> list[AddressPattern]:
     domains = [typed_pattern(f"@{text.lstrip('*').removeprefix('@')}") for text in chosen.catch_all]
     return [typed_pattern(text) for text in chosen.also] + domains
-
-
-def _require_unused(account: Account, directory: AccountDirectory) -> None:
-    """Raises UsageError if the id is taken, DirectoryError if another account carries one of the addresses."""
-    if directory.by_id(account.id) is not None:
-        raise UsageError(
-            _("Account {id} exists already.").format(id=account.id),
-            hint=_("Change it: senderproxy account set-password {id}, or senderproxy account edit {id}").format(
-                id=account.id
-            ),
-        )
-    AccountDirectory((*directory.accounts, account))
-
-
-def _provider_notes(account: Account, provider: Provider, carried: Iterable[AddressPattern]) -> list[str]:
-    """Consequences of the provider's rule that the operator may not know."""
-    own = account.address.domain
-    if provider.sender_rule is SenderRule.DOMAIN and AddressPattern(None, own) not in carried:
-        text = _(
-            "{provider} lets it send as every address of {domain}. To use that:"
-            " senderproxy account edit {id} --catch-all {domain}"
-        )
-        return [text.format(provider=provider.name, domain=own, id=account.id)]
-    foreign = [str(p) for p in account.carries if p.domain != own]
-    if provider.sender_rule is not SenderRule.ANY and foreign:
-        text = _("{provider} accepts senders of {domain} only: it will probably refuse {addresses}.")
-        return [text.format(provider=provider.name, domain=own, addresses=", ".join(foreign))]
-    return []
 
 
 def _find(accounts: VaultAccounts, name: str) -> Account:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields
 from typing import Final
 
 from senderproxy.accounts.record import StoredAccount
@@ -13,7 +12,6 @@ from senderproxy.cli.errors import LoginFailed, LoginRejected
 from senderproxy.cli.terminal import print_progress
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
-from senderproxy.delivery.account_health import FIX
 from senderproxy.delivery.login_check import (
     LoginOk,
     LoginRefused,
@@ -21,22 +19,22 @@ from senderproxy.delivery.login_check import (
     LoginUnchecked,
     Probed,
     check_login,
+    describe,
+    login_hint,
     probe_senders,
+    short_timeouts,
 )
 from senderproxy.delivery.login_gate import LoginGates
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.resolver import Resolver
-from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import ForwardPath, ReversePath
-from senderproxy.mail.reply import Reply
 from senderproxy.relay.ports import AccessTokens
 from senderproxy.routing.account import AccessToken, Account, Credential
 from senderproxy.routing.provider import Provider
 from senderproxy.translation import _
 
 _GATES: Final = LoginGates(SystemClock().monotonic)  # of all logins of this command
-_STAGE_TIMEOUT: Final = 20.0  # seconds; a person waits, and a server that takes longer is down in practice
 
 
 def try_login(
@@ -147,34 +145,3 @@ def provider_of(config: Config, account: Account) -> Provider:
             hint=_("Add [providers.{provider}] to the configuration.").format(provider=account.provider),
         )
     return provider
-
-
-def short_timeouts() -> SessionTimeouts:
-    """The timeouts of a session that a person waits for."""
-    return SessionTimeouts(**{stage.name: _STAGE_TIMEOUT for stage in fields(SessionTimeouts)})
-
-
-def describe(result: LoginResult) -> str:
-    """The result as part of a sentence."""
-    match result:
-        case LoginOk(smarthost, mechanism):
-            return _("the login works ({smarthost}, {mechanism})").format(smarthost=smarthost, mechanism=mechanism)
-        case LoginRefused():
-            return result.words or _without_fix(result.reply)
-        case LoginUnchecked():
-            words = result.words or _without_fix(result.reply)
-            return _("the login could not be tried: {reply}").format(reply=words)
-
-
-def _without_fix(reply: Reply) -> str:
-    """The text of a reply; each command prints the hint on a line of its own."""
-    return reply.text.partition(FIX)[0].removesuffix(".")
-
-
-def login_hint(result: LoginRefused | LoginUnchecked, account: Account) -> str:
-    """The fix for this failure; a general one for an unknown failure."""
-    if result.hint:
-        return result.hint
-    return _(
-        "Check this machine's network, DNS and firewall, and host, port and security in [providers.{provider}]."
-    ).format(provider=account.provider)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.new_account import default_login
 from senderproxy.accounts.record import StoredAccount, has_controls
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.account_columns import (
@@ -35,10 +36,9 @@ from senderproxy.cli.account_columns import (
     read_columns,
     with_login,
 )
-from senderproxy.cli.account_login_check import describe, try_login
+from senderproxy.cli.account_login_check import try_login
 from senderproxy.cli.common import (
     account_entry,
-    default_login,
     open_accounts,
     open_editor,
     pickup_note,
@@ -52,7 +52,7 @@ from senderproxy.cli.ldif import is_ldif, parse_ldif
 from senderproxy.cli.screen import printable
 from senderproxy.cli.terminal import is_interactive, print_error, print_json, print_progress, print_table, progress
 from senderproxy.config.model import Config
-from senderproxy.delivery.login_check import LoginOk, LoginUnchecked
+from senderproxy.delivery.login_check import LoginOk, LoginUnchecked, describe
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressError, AddressPattern
 from senderproxy.routing.account import Account, Credential

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
-from senderproxy.cli.account_login_check import describe, login_hint, provider_of, try_login, try_senders
+from senderproxy.cli.account_login_check import provider_of, try_login, try_senders
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.check_dns import check_domains
 from senderproxy.cli.check_fallbacks import check_dns_of_fallbacks, check_fallbacks
@@ -38,7 +38,7 @@ from senderproxy.cli.screen import Style
 from senderproxy.cli.terminal import confirm, is_interactive, print_item, print_json, print_progress, progress
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
-from senderproxy.delivery.login_check import LoginOk, LoginRefused, LoginUnchecked, Probed
+from senderproxy.delivery.login_check import LoginOk, LoginRefused, LoginUnchecked, Probed, describe, login_hint
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.domain_records.provider_records import records_of_domains
 from senderproxy.errors import SenderproxyError

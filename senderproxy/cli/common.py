@@ -24,7 +24,6 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address, AddressError, AddressPattern, parse_address, parse_pattern
 from senderproxy.relay.ports import SpoolError
 from senderproxy.routing.account import Account
-from senderproxy.routing.provider import LoginForm, Provider
 from senderproxy.spool.sqlite import learned
 from senderproxy.translation import _
 
@@ -122,11 +121,6 @@ def typed_pattern(text: str) -> AddressPattern:
         return parse_pattern(text)
     except AddressError as error:
         raise UsageError(_("Invalid address or @domain: {error}.").format(error=error)) from error
-
-
-def default_login(provider: Provider, address: Address) -> str:
-    """The user name that the provider usually gives a mailbox."""
-    return address.local_part if provider.login_form is LoginForm.LOCAL_PART else str(address)
 
 
 # ---- the running service ----

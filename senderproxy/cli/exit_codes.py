@@ -25,6 +25,7 @@ def exit_code(error: Exception) -> int:
     # Imported here: `--version` and `--help` raise no error, and these modules load pydantic and cryptography.
     from senderproxy.accounts.errors import (
         AccountsError,
+        InvalidAccount,
         InvalidVaultRequest,
         UnknownAccount,
         VaultDiskError,
@@ -41,7 +42,7 @@ def exit_code(error: Exception) -> int:
     match error:
         case LoginRejected():
             return EX_FAILED
-        case UsageError() | InvalidVaultRequest() | FallbackError():
+        case UsageError() | InvalidAccount() | InvalidVaultRequest() | FallbackError():
             return EX_USAGE
         case VaultUnreadable() | UnknownAccount() | RecordError() | InvalidFile():
             return EX_DATAERR

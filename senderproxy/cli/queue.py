@@ -27,8 +27,13 @@ from senderproxy.tracking.queue_words import (
     account_name,
     change_question,
     change_result,
+    client_in_words,
     job_in_words,
+    no_content,
+    no_message,
+    nothing_listed,
     queue_row,
+    recipient_in_words,
 )
 from senderproxy.tracking.record import Query, RecipientStatus
 from senderproxy.tracking.serialize import read_blocked, read_event, read_record
@@ -110,7 +115,7 @@ def run_totals(chosen: argparse.Namespace) -> int:
     if accounts:
         _print_totals(accounts, SystemClock().now())
     else:
-        print(_("The queue is empty."))
+        print(nothing_listed(is_filtered=False))
     for job in answer.get("jobs", []):  # an older service has none
         print(printable(job_in_words(job)))
     return EX_OK
@@ -171,10 +176,8 @@ def run_list(chosen: argparse.Namespace) -> int:
             _("last reply"),
         )
         print_table(headings, [queue_row(read_record(entry), clock.now()) for entry in entries])
-    elif _is_filtered(chosen) or chosen.held:
-        print(_("No queued message matches."))
     else:
-        print(_("The queue is empty."))
+        print(nothing_listed(is_filtered=_is_filtered(chosen) or chosen.held))
     return EX_OK
 
 
@@ -185,7 +188,7 @@ def run_show(chosen: argparse.Namespace) -> int:
     message = answer["message"]
     if message is None:
         print_error(
-            _("There is no message {id}.").format(id=chosen.id),
+            no_message(chosen.id),
             _("Look for it: senderproxy queue list, or senderproxy track --id MESSAGE-ID"),
         )
         return EX_FAILED
@@ -196,24 +199,21 @@ def run_show(chosen: argparse.Namespace) -> int:
     record, now = read_record(message), SystemClock().now()
     print_line(headline(record, None))
     print_field(_("account"), account_name(record.account))
-    if record.listener:
-        text = _("{client} at listener {name}")
-        print_field(_("client"), text.format(client=record.client, name=record.listener))
-    elif record.client:
-        print_field(_("client"), record.client)
+    if client := client_in_words(record):
+        print_field(_("client"), client)
     if record.author:
         print_field(_("author"), record.author)
     print_field("reverse-path", f"<{record.reverse_path}>")
     if record.message_id:
         print_field("Message-ID", record.message_id)
     for path in record.recipients:
-        print_field(_("recipient"), str(path))
+        print_field(_("recipient"), recipient_in_words(record, path))
     print()
     for line in timeline_lines(record, [read_event(event) for event in message["events"]], None, now):
         print_line(str(line), hanging_indent=WORDS_COLUMN)
     print()
     if header is None:
-        print(_("The content is deleted: no recipient is pending."))
+        print(no_content())
     for text in (header or "").rstrip("\r\n").split("\r\n"):
         print(printable(text))
     return EX_OK
@@ -270,7 +270,7 @@ def _print_change(act: QueueAction, changed: list[str], left: list[dict[str, str
     if changed:
         print(change_result(act, len(changed)))
     elif not left:
-        print(_("No queued message matches."))
+        print(nothing_listed(is_filtered=True))
 
 
 def _is_filtered(chosen: argparse.Namespace) -> bool:

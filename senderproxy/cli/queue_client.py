@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from senderproxy.accounts.unlock import unlock_method
-from senderproxy.cli.account_login_check import short_timeouts
 from senderproxy.cli.account_names import AccountName, account_id, names_of, unknown_account
 from senderproxy.cli.common import open_accounts
 from senderproxy.cli.errors import InputError
@@ -23,6 +22,7 @@ from senderproxy.config.model import Config
 from senderproxy.control.client import NotRunning, ask, ask_status
 from senderproxy.control.protocol import Answer, Request, Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.delivery.login_check import short_timeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
 from senderproxy.relay.dsn_queueing import ReportBuilder, StatesWithReports

@@ -16,7 +16,6 @@ from typing import Final
 
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.access_tokens import CommandTokens
-from senderproxy.cli.account_login_check import short_timeouts
 from senderproxy.cli.common import open_accounts, read_config, typed_address
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
@@ -26,6 +25,7 @@ from senderproxy.config.model import Config, ListenerSettings
 from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
+from senderproxy.delivery.login_check import short_timeouts
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.mail.address import Address

@@ -5,14 +5,14 @@ Not here: what follows from a choice (cli.setup_questions).
 """
 
 from senderproxy.accounts.record import StoredAccount
-from senderproxy.cli.account_login_check import describe, try_login
+from senderproxy.cli.account_login_check import try_login
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.questions import ask, explain, one_of
 from senderproxy.cli.screen import printable
 from senderproxy.cli.setup_answers import MailboxAnswer, password_prompt
 from senderproxy.cli.terminal import ask_new_secret, ask_tested_secret, print_progress
 from senderproxy.config.model import Config
-from senderproxy.delivery.login_check import LoginOk, LoginUnchecked
+from senderproxy.delivery.login_check import LoginOk, LoginUnchecked, describe
 from senderproxy.routing.account import Credential
 from senderproxy.translation import _
 

@@ -12,11 +12,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
+from senderproxy.accounts.new_account import default_login
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.account_table import Row, read_accounts
-from senderproxy.cli.common import default_login, open_accounts
+from senderproxy.cli.common import open_accounts
 from senderproxy.cli.errors import FileInTheWay, UsageError
 from senderproxy.cli.setup_answers import Answers, MailboxAnswer
 from senderproxy.cli.setup_files import SetupPaths

@@ -10,7 +10,6 @@ from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.installed_program import outdated_program
 from senderproxy.cli.severities import LABEL_WIDTH, STYLES
 from senderproxy.cli.terminal import print_item, print_json, print_line, print_table
-from senderproxy.cli.times import local_time
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import find_control_socket
 from senderproxy.config.problems import ConfigError
@@ -20,7 +19,14 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts, RefusedConfiguration
 from senderproxy.monitoring.record import Condition, condition_entry, read_condition
-from senderproxy.monitoring.words import allowance_in_words, label, queue_in_words, refusal_in_words, state_in_words
+from senderproxy.monitoring.words import (
+    allowance_in_words,
+    label,
+    queue_in_words,
+    refusal_in_words,
+    running_in_words,
+    state_in_words,
+)
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
@@ -82,11 +88,7 @@ def _with_own_conditions(status: dict[str, Any], facts: Facts) -> dict[str, Any]
 
 
 def _print_status(status: dict[str, Any], *, all_accounts: bool) -> None:
-    print_line(
-        _("senderproxy {version}, running since {since} as process {process}").format(
-            version=status["version"], since=local_time(status["started_at"]), process=status["process"]
-        )
-    )
+    print_line(running_in_words(status))
     print()
     conditions = [read_condition(entry) for entry in status["conditions"]]
     _print_conditions(conditions)

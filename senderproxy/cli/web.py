@@ -87,7 +87,7 @@ def _add_role(parser: argparse.ArgumentParser) -> None:
         "--role",
         choices=[role.value for role in Role],
         default=Role.OPERATE.value,
-        help=_("read: look only; operate: change messages, too, if web.role permits it (default)"),
+        help=_("read: look; operate: change messages, too (default); accounts: add mailboxes, too; at most web.role"),
     )
 
 

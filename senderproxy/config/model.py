@@ -749,10 +749,14 @@ class MetricsSettings(Section):
 class WebSettings(Section):
     """The page for the browser: web.md. Its process asks the service over sockets of its own."""
 
-    role: Annotated[Literal["off", "read", "operate"], BeforeValidator(one_of("off", "read", "operate"))] = Field(
+    role: Annotated[
+        Literal["off", "read", "operate", "accounts"],
+        BeforeValidator(one_of("off", "read", "operate", "accounts")),
+    ] = Field(
         default="off",
-        description="The most that anyone may do on the page: `read`, or `operate`, which is also to retry, hold,"
-        " release and cancel messages and to resume accounts. A change needs a restart.",
+        description="The most that anyone may do on the page: `read`; `operate`, which is also to retry, hold,"
+        " release and cancel messages and to resume accounts; or `accounts`, which is also to add mailboxes and to"
+        " change their passwords. A change needs a restart.",
     )
     url: WebUrl = Field(
         default="http://127.0.0.1:8525/",

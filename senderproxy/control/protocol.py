@@ -1,8 +1,9 @@
 """Protocol of the control socket: one JSON object on a line, one JSON object on a line back. PURE.
 
 A request has the key `do` with a `Verb` and the verb's fields: `{"do": "resume", "account": "anna"}`. The answer has
-`"ok": true`, or `"ok": false` with `"error"` and `"hint"` for the operator. The only secret that is sent is the access
-token in the answer to `token` and in the request `token.refused`; it lives for an hour.
+`"ok": true`, or `"ok": false` with `"error"` and `"hint"` for the operator. Two kinds of secrets are sent: the access
+token in the answer to `token` and in the request `token.refused`, which lives for an hour; the password of a mailbox in
+the requests that WITH_PASSWORD lists, whose faults are logged without their text.
 Guarantees: the server and all clients use this table of verbs; an answer has at most LINE_LIMIT octets, a request
 REQUEST_LIMIT octets and NESTING_LIMIT levels.
 Not here: the answers' fields (the module named beside each verb), the socket (control.server, control.client).
@@ -45,6 +46,9 @@ class Verb(StrEnum):
     COUNTS = "counts"  # hours; relay.queue_admin
     EXPLAIN = "explain"  # address or header (base64), language; service.page
     PAGE = "page"  # settings of the page; service.page
+    ACCOUNT_PROPOSE = "account.propose"  # address, language; service.page_accounts
+    ACCOUNT_ADD = "account.add"  # address, provider, login, others, name, password, by, language; service.page_accounts
+    ACCOUNT_PASSWORD = "account.password"  # account, password, by, language; service.page_accounts
 
 
 class Role(StrEnum):
@@ -52,6 +56,7 @@ class Role(StrEnum):
 
     READ = "read"
     OPERATE = "operate"
+    ACCOUNTS = "accounts"
 
 
 # A verb without a role is answered on the operator's control socket alone.
@@ -69,8 +74,13 @@ ROLES: Final[Mapping[Verb, Role]] = MappingProxyType(
         Verb.PAGE: Role.READ,
         Verb.QUEUE_CHANGE: Role.OPERATE,
         Verb.RESUME: Role.OPERATE,
+        Verb.ACCOUNT_PROPOSE: Role.ACCOUNTS,
+        Verb.ACCOUNT_ADD: Role.ACCOUNTS,
+        Verb.ACCOUNT_PASSWORD: Role.ACCOUNTS,
     }
 )
+
+WITH_PASSWORD: Final = frozenset((Verb.ACCOUNT_ADD, Verb.ACCOUNT_PASSWORD))
 
 
 def new_request(verb: Verb, **fields: object) -> Request:

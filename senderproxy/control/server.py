@@ -22,6 +22,7 @@ from senderproxy.control.protocol import (
     LINE_LIMIT,
     REQUEST_LIMIT,
     ROLES,
+    WITH_PASSWORD,
     Answer,
     Request,
     Role,
@@ -164,7 +165,10 @@ class ControlServer:
         except SenderproxyError as error:
             return _error(error.message, error.hint)
         except Exception as fault:  # noqa: BLE001  an internal error in an answer must not end the service
-            event(_log, log_events.CONTROL_REQUEST_FAILED, fault=fault, request=request.get("do"))
+            if verb in WITH_PASSWORD:  # its text, or a value in it, may be the password
+                event(_log, log_events.CONTROL_REQUEST_FAILED, request=verb, kind=type(fault).__name__)
+            else:
+                event(_log, log_events.CONTROL_REQUEST_FAILED, fault=fault, request=request.get("do"))
             return _error(_("The request failed with an internal error; the service's log has the cause."))
 
 

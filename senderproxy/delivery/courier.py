@@ -133,6 +133,10 @@ class SmtpCourier(Courier):
             if old is not None and new is not None and way_in(old) != way_in(new):
                 self.resume(account_id)
 
+    def opener_with(self, timeouts: SessionTimeouts) -> SessionOpener:
+        """An opener with other timeouts, which shares the login gates and what is known about the servers."""
+        return replace(self._opener, timeouts=timeouts)
+
     # --- relay.ports.Courier ---
 
     async def deliver(self, route: Route, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:

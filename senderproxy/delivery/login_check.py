@@ -8,9 +8,10 @@ that checks the sender at the end of DATA only cannot be probed. RFC 5321 sectio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, fields
+from typing import Final, TypeAlias
 
+from senderproxy.delivery.account_health import FIX
 from senderproxy.delivery.causes import (
     CONSEQUENCES,
     Cause,
@@ -22,11 +23,14 @@ from senderproxy.delivery.causes import (
 )
 from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
-from senderproxy.delivery.session import Interrupted, Session
+from senderproxy.delivery.session import Interrupted, Session, SessionTimeouts
 from senderproxy.mail.address import ForwardPath, ReversePath
 from senderproxy.mail.reply import Reply
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.provider import Provider
+from senderproxy.translation import _
+
+_STAGE_TIMEOUT: Final = 20.0  # seconds; a person waits, and a server that takes longer is down in practice
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +148,34 @@ async def _probe(session: Session, login: str, senders: Sequence[ReversePath], r
 def _not_logged_in(result: OpenFailed) -> LoginRefused | LoginUnchecked:
     kind = LoginRefused if result.is_refused_login else LoginUnchecked
     return kind(result.reply, result.hint, result.words)
+
+
+def short_timeouts() -> SessionTimeouts:
+    """The timeouts of a session that a person waits for."""
+    return SessionTimeouts(**{stage.name: _STAGE_TIMEOUT for stage in fields(SessionTimeouts)})
+
+
+def describe(result: LoginResult) -> str:
+    """The result as part of a sentence."""
+    match result:
+        case LoginOk(smarthost, mechanism):
+            return _("the login works ({smarthost}, {mechanism})").format(smarthost=smarthost, mechanism=mechanism)
+        case LoginRefused():
+            return result.words or _without_fix(result.reply)
+        case LoginUnchecked():
+            words = result.words or _without_fix(result.reply)
+            return _("the login could not be tried: {reply}").format(reply=words)
+
+
+def _without_fix(reply: Reply) -> str:
+    """The text of a reply; each command and page has the hint apart."""
+    return reply.text.partition(FIX)[0].removesuffix(".")
+
+
+def login_hint(result: LoginRefused | LoginUnchecked, account: Account) -> str:
+    """The fix for this failure; a general one for an unknown failure."""
+    if result.hint:
+        return result.hint
+    return _(
+        "Check this machine's network, DNS and firewall, and host, port and security in [providers.{provider}]."
+    ).format(provider=account.provider)

@@ -28,6 +28,15 @@ _STATES: Final = {
 }
 
 
+def running_in_words(status: Mapping[str, Any]) -> str:
+    """The version of the service, and since when it runs, in the time zone of this machine."""
+    return _("senderproxy {version}, running since {since} as process {process}").format(
+        version=status["version"],
+        since=format_time(datetime.fromisoformat(status["started_at"]), None),
+        process=status["process"],
+    )
+
+
 def label(severity: Severity) -> str:
     """The word for a severity."""
     return _(_LABELS[severity])

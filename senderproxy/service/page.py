@@ -12,7 +12,7 @@ import binascii
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from senderproxy import log_events
 from senderproxy.accounts.vault_accounts import VaultAccounts
@@ -32,30 +32,48 @@ from senderproxy.relay.decide import Decision, MessageFacts, decide
 from senderproxy.relay.explanation import explained, header_of_address, header_of_file, look_up, usual_reverse_path
 from senderproxy.translation import LANGUAGES, SOURCE, _, language
 
+if TYPE_CHECKING:
+    from senderproxy.service.page_accounts import PageAccounts
+
 HEADER_LIMIT: Final = 32_000  # octets of a header section; in base64 it is two thirds of a request
 
 _log = logging.getLogger("senderproxy.service")
-_ROLES: Final[Mapping[str, tuple[Role, ...]]] = {"off": (), "read": (Role.READ,), "operate": (Role.READ, Role.OPERATE)}
+_ROLES: Final[Mapping[str, tuple[Role, ...]]] = {
+    "off": (),
+    "read": (Role.READ,),
+    "operate": (Role.READ, Role.OPERATE),
+    "accounts": (Role.READ, Role.OPERATE, Role.ACCOUNTS),
+}
 
 
 class ServicePage:
     """The sockets of the page, and the answers that only it asks for."""
 
     def __init__(
-        self, config: Callable[[], Config], relay: MessageRelay, accounts: VaultAccounts, clock: Clock
+        self,
+        config: Callable[[], Config],
+        relay: MessageRelay,
+        accounts: VaultAccounts,
+        clock: Clock,
+        new_accounts_part: Callable[[Handler], "PageAccounts"],
     ) -> None:
-        """`config`: returns the configuration in force."""
+        """`config`: returns the configuration in force; `new_accounts_part`: called for the role accounts alone."""
         self._config = config
         self._relay = relay
         self._accounts = accounts
         self._clock = clock
+        self._new_accounts_part = new_accounts_part
+        self._accounts_part: PageAccounts | None = None
         self._servers: list[ControlServer] = []
 
     async def start(self, handlers: Mapping[Verb, Handler]) -> None:
         """Open the sockets of the roles that the configuration permits. A failure is logged."""
         web = self._config().web
         folder = Path(web.sockets)
-        own: Mapping[Verb, Handler] = {Verb.EXPLAIN: self._answer_explain, Verb.PAGE: self._answer_page}
+        own: dict[Verb, Handler] = {Verb.EXPLAIN: self._answer_explain, Verb.PAGE: self._answer_page}
+        if Role.ACCOUNTS in _ROLES[web.role]:
+            self._accounts_part = self._new_accounts_part(handlers[Verb.RESUME])
+            own |= self._accounts_part.handlers()
         for role in _ROLES[web.role]:
             server = ControlServer(folder / role.value, {**handlers, **own}, role=role, setting="web.sockets")
             try:
@@ -71,6 +89,8 @@ class ServicePage:
         for server in self._servers:
             await server.stop()
         self._servers.clear()
+        if self._accounts_part is not None:
+            self._accounts_part.stop()
 
     async def _answer_page(self, _request: Request) -> Answer:
         return self.settings()

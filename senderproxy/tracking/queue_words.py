@@ -29,6 +29,28 @@ def account_name(account: str) -> str:
     return {"": _("(no account)"), "@internal": _("(internal server)")}.get(account, account)
 
 
+def client_in_words(record: MessageRecord) -> str:
+    """The client of a message, and the listener that accepted it; empty for our own reports."""
+    if not record.listener:
+        return record.client
+    return _("{client} at listener {name}").format(client=record.client, name=record.listener)
+
+
+def no_message(message_id: str) -> str:
+    """The sentence for an id that no message has."""
+    return _("There is no message {id}.").format(id=message_id)
+
+
+def no_content() -> str:
+    """The sentence in the place of a header section that the spool no longer has."""
+    return _("The content is deleted: no recipient is pending.")
+
+
+def nothing_listed(*, is_filtered: bool) -> str:
+    """The sentence in the place of an empty list of messages."""
+    return _("No queued message matches.") if is_filtered else _("The queue is empty.")
+
+
 def job_in_words(job: Mapping[str, Any]) -> str:
     """A line on the jobs of one kind and lane: this version does none, so they are of a later version."""
     text = ngettext(
@@ -50,7 +72,7 @@ def queue_row(record: MessageRecord, now: datetime) -> list[str]:
     return [
         record.id,
         time_in_words(now - record.received_at),
-        _ways(record, pending),
+        ways_in_words(record, pending),
         record.author or record.reverse_path or "<>",
         named([str(path) for path in pending]),
         size_in_words(record.size),
@@ -60,12 +82,16 @@ def queue_row(record: MessageRecord, now: datetime) -> list[str]:
     ]
 
 
-def _ways(record: MessageRecord, pending: Collection[ForwardPath]) -> str:
-    """The account, and the servers on the ways of recipients."""
-    by_account = [account_name(record.account)] if any(path not in record.lanes for path in pending) else []
-    return ", ".join(
-        dict.fromkeys((*by_account, *(way_in_words(record.lanes[p]) for p in pending if p in record.lanes)))
-    )
+def ways_in_words(record: MessageRecord, paths: Collection[ForwardPath]) -> str:
+    """The account, and the servers and further accounts, on the ways of these recipients."""
+    by_account = [account_name(record.account)] if any(path not in record.lanes for path in paths) else []
+    return ", ".join(dict.fromkeys((*by_account, *(way_in_words(record.lanes[p]) for p in paths if p in record.lanes))))
+
+
+def recipient_in_words(record: MessageRecord, path: ForwardPath) -> str:
+    """A recipient, with its way if that is not the account of the message."""
+    lane = record.lanes.get(path)
+    return str(path) if lane is None else _("{recipient} by {way}").format(recipient=path, way=way_in_words(lane))
 
 
 def _next_try(record: MessageRecord, due: Sequence[tuple[datetime, ForwardPath]], now: datetime) -> str:

@@ -7,7 +7,8 @@ Not here: the passwords (web.passwords), the links (web.store).
 """
 
 from collections import OrderedDict, deque
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Self
 
 FAILURES: Final = 5  # of one name
 FAILURES_OF_ALL: Final = 30  # of all names: 180 guesses an hour
@@ -22,6 +23,21 @@ class LoginLimits:
     def __init__(self) -> None:
         self._of_name: OrderedDict[str, deque[float]] = OrderedDict()
         self._of_all: deque[float] = deque(maxlen=FAILURES_OF_ALL)
+
+    @classmethod
+    def of_entries(cls, entries: Mapping[str, Any], now: float) -> Self:
+        """The failures that `entries` of an ended process has returned. A time after `now`: of an earlier boot."""
+        limits = cls()
+        for name, times in list(entries.get("names", {}).items())[:NAMES_LIMIT]:
+            recent = [float(time) for time in times if time <= now]
+            limits._of_name[str(name)[:_NAME]] = deque(recent, maxlen=FAILURES)
+        limits._of_all.extend(float(time) for time in entries.get("all", ()) if time <= now)
+        return limits
+
+    def entries(self, known: Collection[str]) -> dict[str, Any]:
+        """The failures, for the process that comes next. Names that are not `known` may be passwords: left out."""
+        names = {name: list(times) for name, times in self._of_name.items() if name in known}
+        return {"all": list(self._of_all), "names": names}
 
     def wait(self, name: str, now: float) -> float:
         """The seconds until a password may be tried; 0: at once. `now`: monotonic."""

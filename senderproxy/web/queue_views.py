@@ -12,12 +12,23 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from senderproxy.control.protocol import Verb
-from senderproxy.tracking.queue_words import QueueAction, account_name, change_question, change_result, queue_row
+from senderproxy.tracking.queue_words import (
+    QueueAction,
+    account_name,
+    change_question,
+    change_result,
+    client_in_words,
+    no_content,
+    no_message,
+    nothing_listed,
+    queue_row,
+    recipient_in_words,
+)
 from senderproxy.tracking.record import MessageRecord, Query, RecipientStatus
 from senderproxy.tracking.serialize import query_entry, read_event, read_record
 from senderproxy.tracking.timeline import headline, timeline_lines
 from senderproxy.translation import N_, _
-from senderproxy.web.site import Site, Visit, form_of
+from senderproxy.web.site import Site, Visit, form_of, user_of
 
 PAGE: Final = 50  # messages on one page
 _AGES: Final[Mapping[str, tuple[str, timedelta]]] = {
@@ -75,6 +86,7 @@ async def queue(site: Site, visit: Visit) -> Response:
             "rows": [QueueRow(record.id, queue_row(record, now)) for record in records],
             "fields": fields,
             "is_filtered": any(fields.values()),
+            "nothing": nothing_listed(is_filtered=any(fields.values())),
             "after": visit.field("after"),
             "next": answer["next"],
             "ages": {key: _(words) for key, (words, _age) in _AGES.items()},
@@ -101,7 +113,7 @@ async def change(site: Site, visit: Visit) -> Response:
         Verb.QUEUE_CHANGE,
         act=action.value,
         ids=ids,
-        by=_user(visit),
+        by=user_of(visit),
         report="unreported" not in values,
     )
     site.service.forget()
@@ -152,7 +164,7 @@ async def message(site: Site, visit: Visit) -> Response:
     answer = await site.service.ask(Verb.QUEUE_SHOW, id=visit.request.path_params["id"])
     entry = answer["message"]
     if entry is None:
-        text = _("There is no message {id}.").format(id=visit.request.path_params["id"])
+        text = no_message(visit.request.path_params["id"])
         hint = _("History older than spool.history_days is deleted.")
         return site.error(text, hint, status=404, visit=visit)
     record, now = read_record(entry), site.clock.now()
@@ -172,8 +184,10 @@ async def message(site: Site, visit: Visit) -> Response:
             "record": record,
             "headline": headline(record, None),
             "account": account_name(record.account),
+            "client": client_in_words(record),
+            "no_content": no_content(),
             "is_account": record.account not in ("", "@internal"),
-            "recipients": [str(path) for path in record.recipients],
+            "recipients": [recipient_in_words(record, path) for path in record.recipients],
             "lines": timeline_lines(record, [read_event(event) for event in entry["events"]], None, now),
             "header": header.replace("\r\n", "\n").rstrip("\n") if header is not None else None,
             "actions": {action.value: _(ACTIONS[action]) for action in actions},
@@ -200,8 +214,3 @@ def _found(record: MessageRecord) -> dict[str, Any]:
 def _typed_time(text: str) -> datetime | None:
     """A local time, as browsers send it. Raises ValueError."""
     return datetime.fromisoformat(text).astimezone() if text else None
-
-
-def _user(visit: Visit) -> str:
-    """The operator's name for the history of a message."""
-    return f"{visit.session.user} (page)" if visit.session.user else "page"

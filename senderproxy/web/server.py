@@ -3,7 +3,8 @@
 Guarantees: an address of another machine is served with TLS only. A connection that sends no complete header section
 within HEADER_SECONDS is closed; connections and the size of a header section are bounded. After `idle` seconds without
 a request the process ends; the next connection starts it again, and the failed logins are not forgotten before their
-time. No core dump, no access by other processes of the same user.
+time. A process that has read the password of a mailbox ends after its answer. No core dump, no access by other
+processes of the same user.
 Not here: requests (web.boundary), pages (web.views).
 sd_listen_fds(3).
 """
@@ -13,10 +14,12 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import h11
 import uvicorn
@@ -29,13 +32,13 @@ from senderproxy.control.hardening import protect_memory
 from senderproxy.control.protocol import Role, Verb, new_request
 from senderproxy.control.socket_store import sockets_of_systemd
 from senderproxy.errors import SenderproxyError
-from senderproxy.log import event, set_up_logging
+from senderproxy.log import event, flush_log, set_up_logging
 from senderproxy.translation import _
 from senderproxy.web.boundary import Boundary
 from senderproxy.web.service_client import ServiceClient
 from senderproxy.web.settings import PageSettings
 from senderproxy.web.site import Site
-from senderproxy.web.store import Store
+from senderproxy.web.store import Store, StoreError
 from senderproxy.web.views import new_app
 
 HEADER_SECONDS: Final = 10.0  # for a header section, also from a slow telephone
@@ -45,6 +48,8 @@ _UNREAD_SECONDS: Final = 1.0  # for the answer to arrive before the connection i
 _KEEP_ALIVE: Final = 5  # seconds that an idle connection stays open
 _STOP: Final = 5  # seconds that requests in progress have at the end
 _ASK_SECONDS: Final = 5.0  # for the settings, at the start
+_LAST_REQUESTS: Final = 60  # seconds for those of other browsers after a password was seen; a login test takes 45
+_FIRST_PASSED: Final = 3  # SD_LISTEN_FDS_START
 _TICK: Final = 1.0  # seconds between two looks at the idle time
 
 _log = logging.getLogger("senderproxy.web")
@@ -120,7 +125,18 @@ def run(*, listen: str | None, sockets: Path, state: Path, idle: float, environm
     check_addresses(listening, settings)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after its end
         signal.signal(number, _end_in_order)
-    asyncio.run(_serve(listening, sockets, store, settings, idle))
+    kept = [os.dup(sock.fileno()) for sock in listening] if listen is not None else []
+    if asyncio.run(_serve(listening, sockets, store, settings, idle)) and kept:
+        _start_again(kept, environment)
+
+
+def _start_again(kept: Sequence[int], environment: dict[str, str]) -> NoReturn:
+    """Replace this process by a new one, with its listening sockets: without systemd nobody else would start it."""
+    passed = {"LISTEN_FDS": str(len(kept)), "LISTEN_PID": str(os.getpid())}
+    for number, file in enumerate(kept):
+        os.dup2(file, _FIRST_PASSED + number, inheritable=True)
+    flush_log()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environment, **passed})  # noqa: S606
 
 
 def _end_in_order(_number: int, _frame: object) -> None:
@@ -156,14 +172,13 @@ def check_addresses(listening: Sequence[socket.socket], settings: PageSettings) 
 
 
 def _listening(listen: str | None, environment: dict[str, str]) -> list[socket.socket]:
-    if listen is None:
-        passed = [sock for found in sockets_of_systemd(environment).values() for sock in found]
-        if not passed:
-            raise PageError(
-                _("systemd has passed no socket to the page."),
-                hint=_("Start it: systemctl start senderproxy-web.socket, or: senderproxy web --listen 127.0.0.1:8525"),
-            )
+    if passed := [sock for found in sockets_of_systemd(environment).values() for sock in found]:
         return passed
+    if listen is None:
+        raise PageError(
+            _("systemd has passed no socket to the page."),
+            hint=_("Start it: systemctl start senderproxy-web.socket, or: senderproxy web --listen 127.0.0.1:8525"),
+        )
     host, _colon, port = listen.rpartition(":")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -180,7 +195,8 @@ def _listening(listen: str | None, environment: dict[str, str]) -> list[socket.s
 
 async def _serve(
     listening: Sequence[socket.socket], sockets: Path, store: Store, settings: PageSettings, idle: float
-) -> None:
+) -> bool:
+    """Serve until the end of the process. True if a password was seen."""
     clock = SystemClock()
     service = ServiceClient(sockets, clock)
     site = Site(settings, service, store, clock)
@@ -203,13 +219,21 @@ async def _serve(
             **_tls(settings),
         )
     )
-    ending = asyncio.create_task(_end_when_idle(server, site, watch, idle))
+    ending = [
+        asyncio.create_task(_end_when_idle(server, site, watch, idle)),
+        asyncio.create_task(_end_after_password(server, site)),
+    ]
     event(_log, log_events.PAGE_STARTED, address=", ".join(_name(sock) for sock in listening))
     try:
         await server.serve(sockets=list(listening))
     finally:
-        ending.cancel()
+        for task in ending:
+            task.cancel()
         service.close()
+    if not site.limits.is_empty(clock.monotonic()):
+        with suppress(StoreError):
+            store.keep_failures(site.limits.entries(store.users()))
+    return site.password_seen.is_set()
 
 
 async def _end_when_idle(server: uvicorn.Server, site: Site, watch: IdleWatch, idle: float) -> None:
@@ -219,6 +243,14 @@ async def _end_when_idle(server: uvicorn.Server, site: Site, watch: IdleWatch, i
         if watch.seconds(now) >= idle and site.limits.is_empty(now):
             server.should_exit = True
             return
+
+
+async def _end_after_password(server: uvicorn.Server, site: Site) -> None:
+    """End when the answer is sent. Other requests in progress end first; new ones wait for the next process."""
+    await site.password_seen.wait()
+    event(_log, log_events.PAGE_PROCESS_ENDS)
+    server.config.timeout_graceful_shutdown = _LAST_REQUESTS
+    server.should_exit = True
 
 
 def _tls(settings: PageSettings) -> Mapping[str, Any]:

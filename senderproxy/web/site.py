@@ -5,6 +5,7 @@ template marks nothing as safe. Without a session, or without the role, no page 
 Not here: the pages (web.views), the check of hosts and origins (web.boundary).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +32,7 @@ from senderproxy.web.settings import PageSettings
 from senderproxy.web.store import PageSession, Store
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-_RANKS: Final = {Role.READ: 0, Role.OPERATE: 1}
+_RANKS: Final = {Role.READ: 0, Role.OPERATE: 1, Role.ACCOUNTS: 2}
 FIELDS_LIMIT: Final = 250  # of a form; two hundred messages and the buttons
 _FORM_OCTETS: Final = 64 * 1024  # octets of a form
 _LANGUAGES: Final = 20  # entries of Accept-Language that are read
@@ -48,6 +49,11 @@ class Visit:
     def may_operate(self) -> bool:
         """True if changes are permitted."""
         return self.session.role is not Role.READ
+
+    @property
+    def may_change_accounts(self) -> bool:
+        """True if mailboxes may be added, and their passwords changed."""
+        return self.session.role is Role.ACCOUNTS
 
     def field(self, name: str, default: str = "") -> str:
         """A field of the query, without blanks at its ends."""
@@ -66,7 +72,8 @@ class Site:
         self.service = service
         self.store = store
         self.clock = clock
-        self.limits = LoginLimits()
+        self.limits = LoginLimits.of_entries(store.take_failures(), clock.monotonic())
+        self.password_seen = asyncio.Event()  # a form had the password of a mailbox: the process ends
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_TEMPLATES),
             autoescape=True,
@@ -119,7 +126,7 @@ class Site:
         session = self.store.session(token, self.clock.now()) if token else None
         if session is None:
             return None
-        permitted = Role.OPERATE if self.settings.role == Role.OPERATE.value else Role.READ
+        permitted = next((role for role in Role if role.value == self.settings.role), Role.READ)
         role = min(session.role, permitted, key=_RANKS.__getitem__)
         return PageSession(session.user, role, session.until)
 
@@ -132,7 +139,8 @@ class Site:
                 return self.redirect("/login")
             visit = Visit(request, session)
             if _RANKS[session.role] < _RANKS[needs]:
-                return self.error(_("This login may only read."), status=403, visit=visit)
+                text = _("This login may only read.") if not visit.may_operate else _("This login may not do this.")
+                return self.error(text, status=403, visit=visit)
             try:
                 return await view(self, visit)
             except SenderproxyError as error:
@@ -171,6 +179,11 @@ async def form_of(request: Request) -> list[tuple[str, str]]:
         if len(body) > _FORM_OCTETS:
             raise ValueError("the form is too long")
     return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS_LIMIT)
+
+
+def user_of(visit: Visit) -> str:
+    """The operator's name for histories and the log."""
+    return f"{visit.session.user} (page)" if visit.session.user else "page"
 
 
 def harmless(value: object) -> object:

@@ -171,6 +171,20 @@ class Store:
         """The settings that were kept; empty if there are none."""
         return self._read("settings.json")
 
+    # ---- failed logins ----
+
+    def keep_failures(self, entries: dict[str, Any]) -> None:
+        """Keep the failed logins for the process that comes next."""
+        with self._locked():
+            self._write("failures.json", entries)
+
+    def take_failures(self) -> dict[str, Any]:
+        """The failed logins of the process before; empty if it had none."""
+        try:
+            return self._read("failures.json")
+        except StoreError:
+            return {}
+
     # ---- files ----
 
     @contextmanager

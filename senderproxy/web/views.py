@@ -1,6 +1,7 @@
 """Pages of the state: overview, accounts, volume; the table of all addresses.
 
-Not here: the queue and messages (web.queue_views), explanations (web.explain_views), logins (web.login_views).
+Not here: the queue and messages (web.queue_views), explanations (web.explain_views), logins (web.login_views),
+mailboxes and passwords (web.account_views).
 """
 
 from pathlib import Path
@@ -14,9 +15,9 @@ from starlette.routing import Route
 from senderproxy.control.protocol import Role, Verb
 from senderproxy.errors import SenderproxyError
 from senderproxy.log_events import Severity
-from senderproxy.monitoring.words import allowance_in_words, label, queue_in_words, refusal_in_words
+from senderproxy.monitoring.words import allowance_in_words, label, queue_in_words, refusal_in_words, running_in_words
 from senderproxy.translation import _
-from senderproxy.web import explain_views, login_views, queue_views
+from senderproxy.web import account_views, explain_views, login_views, queue_views
 from senderproxy.web.chart import chart_of_day, chart_of_month, layer_names
 from senderproxy.web.site import Site, Visit
 
@@ -42,6 +43,10 @@ def new_app(site: Site) -> Starlette:
         routes=[
             page("/", overview),
             page("/accounts", accounts),
+            page("/mailboxes/add", account_views.add_form, needs=Role.ACCOUNTS),
+            page("/mailboxes/add", account_views.add(_account), needs=Role.ACCOUNTS, post=True),
+            page("/accounts/{account}/password", account_views.password_form, needs=Role.ACCOUNTS),
+            page("/accounts/{account}/password", account_views.set_password(_account), needs=Role.ACCOUNTS, post=True),
             page("/accounts/{account}", account),
             page("/accounts/{account}/resume", resume, needs=Role.OPERATE, post=True),
             page("/queue", queue_views.queue),
@@ -74,6 +79,7 @@ async def overview(site: Site, visit: Visit) -> Response:
             "status": status,
             "conditions": [_shown_condition(entry) for entry in status["conditions"]],
             "queue": queue,
+            "running": running_in_words(status),
             "queue_words": queue["problem"] or queue_in_words(queue),
             "troubled": troubled[:_TROUBLED],
             "refusals": [refusal_in_words(entry) for entry in status["refusals"] if entry["count"] > 1],

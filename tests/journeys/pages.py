@@ -30,7 +30,7 @@ LONG = "ein.sehr.langer.name.ohne.ende@abteilung.niederlassung-sued.grosse-firma
 async def in_office(tmp_path: Path, look: object) -> None:
     """Call `look` with the page's address and an office with mail of all kinds."""
     with reserved_ports(1) as (port,):
-        async with page_office(tmp_path) as office:
+        async with page_office(tmp_path, role="accounts") as office:
             await office.send("anna@firma.example", "later@kunde.example", HOSTILE)
             for number in range(4):
                 await office.send("anna@firma.example", f"kunde{number}@kunde.example")
@@ -52,9 +52,9 @@ async def in_office(tmp_path: Path, look: object) -> None:
 def logged_in(driver: ChromiumDriver, base: str, office: PageOffice, **settings: object) -> Iterator[Chromium]:
     """A browser with a session."""
     with driver.browser(**settings) as browser:  # type: ignore[arg-type]
-        token = office.store.new_link(Role.OPERATE, SystemClock().now())
+        token = office.store.new_link(Role.ACCOUNTS, SystemClock().now())
         browser.open(f"{base}/login/link/{token}")
-        browser.find("main button").click()
+        browser.find("main button").follow()
         yield browser
 
 
@@ -73,6 +73,10 @@ def paths(office: PageOffice) -> dict[str, str]:
         "refused": "/explain?address=niemand@fremd.example",
         "volume": "/volume",
         "error": "/messages/unknown",
+        "mailbox": "/mailboxes/add",
+        "add": "/mailboxes/add?address=dora@firma.example",
+        "taken": "/mailboxes/add?address=anna@firma.example",
+        "password": "/accounts/bert/password",
     }
 
 
@@ -95,10 +99,10 @@ async def test_every_page_fits_has_no_barrier_and_no_error(tmp_path: Path, code:
                 found += [f"{name}: {problem}" for problem in problems(browser, script, width)]
             browser.open(f"{base}/queue")
             browser.find("input[name=id]").click()
-            browser.find("button[value=cancel]").click()
+            browser.find("button[value=cancel]").follow()
             (PICTURES / f"confirm-{code}-{width}{'-dark' if dark else ''}.png").write_bytes(browser.picture())
             found += [f"confirm: {problem}" for problem in problems(browser, script, width)]
-            browser.find(".logout button").click()
+            browser.find(".logout button").follow()
             (PICTURES / f"login-{code}-{width}{'-dark' if dark else ''}.png").write_bytes(browser.picture())
             found += [f"login: {problem}" for problem in problems(browser, script, width)]
         assert found == []

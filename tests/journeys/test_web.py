@@ -15,7 +15,7 @@ from senderproxy.web.passwords import hash_password
 from senderproxy.web.store import PageUser
 from tests.peers.chromium import BROWSER, DRIVER, Chromium, chromium_driver
 from tests.peers.process import Program, listens, reserved_ports, why_not_here
-from tests.senderproxy.web.page_office import HOSTILE_REPLY, PageOffice, page_office
+from tests.senderproxy.web.page_office import HOSTILE_REPLY, NEW, NEW_PASSWORD, PageOffice, page_office
 from tests.senderproxy.web.test_pages import queued
 
 reason = why_not_here(BROWSER, DRIVER)
@@ -31,6 +31,9 @@ WORDS: dict[str, Any] = {
         "explained": "It would be sent by carla",
         "suspended": "suspended",
         "again": "The account may log in again.",
+        "unchanged": "Nothing was changed: ",
+        "added": "Added account dora@firma.example.",
+        "password": "Changed the password of account dora@firma.example.",
     },
     "de": {
         "login": "Anmelden",
@@ -40,6 +43,9 @@ WORDS: dict[str, Any] = {
         "explained": "Gesendet würde sie über carla",
         "suspended": "gesperrt",
         "again": "Das Konto darf sich wieder anmelden.",
+        "unchanged": "Nichts wurde geändert: ",
+        "added": "Konto dora@firma.example ist angelegt.",
+        "password": "Das Kennwort von Konto dora@firma.example ist geändert.",
     },
 }
 
@@ -69,8 +75,8 @@ async def is_suspended(office: PageOffice) -> bool:
 @pytest.mark.parametrize("code", ["en", "de"])
 async def test_the_main_ways_through_the_page(tmp_path: Path, code: str) -> None:
     with reserved_ports(1) as (port,):
-        async with page_office(tmp_path) as office:
-            office.store.put_user(PageUser("anna", Role.OPERATE, hash_password(PASSWORD)), replace=False)
+        async with page_office(tmp_path, role="accounts") as office:
+            office.store.put_user(PageUser("anna", Role.ACCOUNTS, hash_password(PASSWORD)), replace=False)
             await office.send("anna@firma.example", "later@kunde.example", HOSTILE_REPLY)
             await office.send("bert@firma.example", "kunde@kunde.example")
             await queued(office, 1)
@@ -97,57 +103,78 @@ def ways(base: str, office: PageOffice, code: str) -> None:
         assert heading(browser) == words["titles"][0]
         assert words["suspended"] in browser.find("main").text
         for number in range(len(words["titles"])):
-            browser.find_all("nav a")[number].click()
+            browser.find_all("nav a")[number].follow()
             assert heading(browser) == words["titles"][number]
 
-        browser.find_all("nav a")[1].click()
-        browser.find("tbody a").click()  # those that cannot send come first
-        browser.find("button.main").click()
+        browser.find_all("nav a")[1].follow()
+        browser.find("tbody a").follow()  # those that cannot send come first
+        browser.find("button.main").follow()
         assert words["again"] in browser.find("[role=status]").text
 
-        browser.find_all("nav a")[2].click()
+        browser.find_all("nav a")[2].follow()
         browser.find("input[name=from]").type("anna@firma.example")
-        browser.find(".filter button").click()
+        browser.find(".filter button").follow()
         (message,) = browser.find_all("input[name=id]")
         message.click()
-        browser.find("button[value=hold]").click()
+        browser.find("button[value=hold]").follow()
         assert browser.find("[role=status]").text == words["held"]
-        browser.find(".links a:last-child").click()
+        browser.find(".links a:last-child").follow()
         history = browser.find("main").text
         assert "anna (page)" in history
         assert "451 4.7.1 greylisted" in history
         assert HOSTILE_REPLY in history
         assert browser.find_all("main img") == []
-        browser.find("button[value=cancel]").click()
-        browser.find("button.danger").click()
+        browser.find("button[value=cancel]").follow()
+        browser.find("button.danger").follow()
         assert browser.find("[role=status]").text == words["cancelled"]
 
         letter = office.folder / "letter.eml"
         letter.write_text("From: Carla <carla@firma.example>\nSubject: x\n\nGuten Tag\n", encoding="utf-8")
-        browser.find_all("nav a")[4].click()
+        browser.find_all("nav a")[4].follow()
         browser.find("input[type=file]").type(str(letter))
-        browser.find(".explain button").click()
+        browser.find(".explain button").follow()
         assert words["explained"] in browser.find("main").text
 
-        browser.find(".logout button").click()
+        mailbox(browser, words)
+        browser.find(".logout button").follow()
         assert browser.url == f"{base}/login"
         browser.open(f"{base}/")
         assert browser.url == f"{base}/login"
 
         token = office.store.new_link(Role.READ, SystemClock().now())
         browser.open(f"{base}/login/link/{token}")
-        browser.find("main button").click()
+        browser.find("main button").follow()
         assert browser.url == f"{base}/"
-        browser.find_all("nav a")[2].click()
+        browser.find_all("nav a")[2].follow()
         assert browser.find_all("input[name=id]") == []
         errors = browser.call("POST", "/se/log", {"type": "browser"})
-        assert not [entry for entry in errors if not re.search(r"status of (403|421)", entry["message"])]
+        assert not [entry for entry in errors if not re.search(r"status of (403|421|422)", entry["message"])]
+
+
+def mailbox(browser: Chromium, words: dict[str, Any]) -> None:
+    """Add a mailbox, first with a wrong password; give it a new password. After each form another process answers."""
+    browser.find_all("nav a")[1].follow()
+    browser.find("a[href='/mailboxes/add']").follow()
+    browser.find("input[name=address]").type(NEW)
+    browser.find("button.main").follow()
+    assert browser.run("return document.querySelector('[name=provider]').value") == "hoster"
+    browser.find("input[name=password]").type(f"{NEW_PASSWORD}x")
+    browser.find("button.main").follow()
+    assert words["unchanged"] in browser.find("[role=alert]").text
+    assert browser.run("return document.querySelector('[name=password]').value") == ""
+    browser.find("input[name=password]").type(NEW_PASSWORD)
+    browser.find("button.main").follow()
+    assert words["added"] in browser.find("[role=status]").text
+    browser.find(f"a[href='/accounts/{NEW.replace('@', '%40')}/password']").follow()
+    browser.find("input[name=password]").type(NEW_PASSWORD)
+    browser.find("button.main").follow()
+    assert words["password"] in browser.find("[role=status]").text
 
 
 def log_in(browser: Chromium, password: str) -> None:
     browser.find("input[name=user]").type("anna")
     browser.find("input[name=password]").type(password)
-    browser.find("form.stack button").click()
+    browser.find("form.stack button").follow()
 
 
 def heading(browser: Chromium) -> str:

@@ -33,6 +33,23 @@ class Element:
     def click(self) -> None:
         self._browser.call("POST", f"/element/{self._reference}/click", {})
 
+    def follow(self) -> None:
+        """Click, and wait for the page that this leads to: a click returns before the answer of a slow server."""
+        before = self._browser.find("html")
+        self.click()
+        wait_until(lambda: before.is_gone, "the next page")
+
+    @property
+    def is_gone(self) -> bool:
+        """True if another page is open."""
+        try:
+            self._browser.call("GET", f"/element/{self._reference}/name")
+        except PeerFailed as error:
+            if "stale element reference" in str(error) or "no such element" in str(error):
+                return True
+            raise
+        return False
+
     def type(self, text: str) -> None:
         self._browser.call("POST", f"/element/{self._reference}/value", {"text": text})
 

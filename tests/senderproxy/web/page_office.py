@@ -37,6 +37,8 @@ from senderproxy.web.views import new_app
 HOST = "127.0.0.1:8525"
 ORIGIN = f"http://{HOST}"
 PASSWORD = "geheim-1"
+NEW = "dora@firma.example"  # a mailbox at the provider that the vault does not have
+NEW_PASSWORD = "geheim-dora-17"
 HOSTILE = "<script>alert(1)</script>\"'&\u202egnp.exe\u202c\x1b[31m\x07"
 HOSTILE_REPLY = "<img src=x onerror=alert(1)>"
 
@@ -89,6 +91,10 @@ security = "tls"
 sender_rule = "domain"
 ca_file = {quoted(str(simulator.ca_file))}
 messages_per_hour = 500
+[providers.away]
+host = "127.0.0.1"
+port = 1
+security = "tls"
 [service]
 control_socket = {quoted(str(folder / "control.sock"))}
 stop_seconds = 1
@@ -105,28 +111,9 @@ async def page_office(
     folder: Path, *, role: str = "operate", url: str = f"{ORIGIN}/", more: str = "", with_sockets: bool = True
 ) -> AsyncIterator[PageOffice]:
     """An office from its start to its stop: anna can send, bert's password is refused."""
-    mailboxes = {f"{name}@firma.example": SimulatedMailbox(PASSWORD) for name in ("anna", "carla")}
-    mailboxes["bert@firma.example"] = SimulatedMailbox("another")
-    answers = {
-        "later@kunde.example": ServerReply(451, (f"4.7.1 greylisted, try later {HOSTILE_REPLY}",)),
-        "nobody@kunde.example": ServerReply(550, ("5.1.1 no such user here",)),
-    }
-    settings = replace(SimulatorSettings(mailboxes=mailboxes, raise_violations=False), recipient_replies=answers)
-    async with Simulator(settings) as simulator:
-        for name in ("web", "state") if with_sockets else ("state",):
-            (folder / name).mkdir()
-        file = folder / "senderproxy.toml"
-        file.write_text(_config(folder, simulator, role, url, more), encoding="utf-8")
+    async with simulated_provider() as simulator:
+        file = prepare(folder, simulator, role=role, url=url, more=more, with_sockets=with_sockets)
         config = load_config(file)
-        make_key_file(folder / "vault.key")
-        unlock = unlock_method(config.vault.unlock, None)
-        AccountEditor.create(config.vault.path, unlock)
-        with AccountEditor.open(config.vault.path, unlock) as editor:
-            for address in mailboxes:
-                own = parse_address(address)
-                account = Account(own.local_part, address, "hoster", own, own_first(address, []))
-                editor.put(StoredAccount(account, PASSWORD))
-            editor.save()
         accounts = VaultAccounts.open(config.vault.path, unlock_method(config.vault.unlock, None))
         service = Service(config, accounts, load=lambda: load_config(file))
         await service.start()
@@ -135,6 +122,56 @@ async def page_office(
         finally:
             await service.stop()
             accounts.close()
+
+
+@asynccontextmanager
+async def simulated_provider() -> AsyncIterator[Simulator]:
+    """The provider of the office: bert's password there is another than in the vault, dora is not in the vault."""
+    mailboxes = {f"{name}@firma.example": SimulatedMailbox(PASSWORD) for name in ("anna", "carla")}
+    mailboxes["bert@firma.example"] = SimulatedMailbox("another")
+    mailboxes[NEW] = SimulatedMailbox(NEW_PASSWORD)
+    answers = {
+        "later@kunde.example": ServerReply(451, (f"4.7.1 greylisted, try later {HOSTILE_REPLY}",)),
+        "nobody@kunde.example": ServerReply(550, ("5.1.1 no such user here",)),
+    }
+    settings = replace(SimulatorSettings(mailboxes=mailboxes, raise_violations=False), recipient_replies=answers)
+    async with Simulator(settings) as simulator:
+        yield simulator
+
+
+def prepare(
+    folder: Path,
+    simulator: Simulator,
+    *,
+    role: str,
+    url: str = f"{ORIGIN}/",
+    more: str = "",
+    with_sockets: bool = True,
+) -> Path:
+    """Write the configuration, the vault and the folders of the page; return the configuration's path."""
+    for name in ("web", "state") if with_sockets else ("state",):
+        (folder / name).mkdir()
+    file = folder / "senderproxy.toml"
+    file.write_text(_config(folder, simulator, role, url, more), encoding="utf-8")
+    make_key_file(folder / "vault.key")
+    path, unlock = folder / "accounts.vault", unlock_method(f"key-file:{folder / 'vault.key'}", None)
+    AccountEditor.create(path, unlock)
+    with AccountEditor.open(path, unlock) as editor:
+        for name in ("anna", "carla", "bert"):
+            editor.put(stored(f"{name}@firma.example"))
+        editor.save()
+    return file
+
+
+def stored(address: str, secret: str = PASSWORD) -> StoredAccount:
+    """An account of the office, with its local part as id."""
+    own = parse_address(address)
+    return StoredAccount(Account(own.local_part, address, "hoster", own, own_first(address, [])), secret)
+
+
+def editor_of(folder: Path) -> AccountEditor:
+    """The vault of the office, opened for writing as the command line does."""
+    return AccountEditor.open(folder / "accounts.vault", unlock_method(f"key-file:{folder / 'vault.key'}", None))
 
 
 class Browser(httpx.AsyncClient):

@@ -1,5 +1,7 @@
 """The limit of failed logins."""
 
+import json
+
 from senderproxy.web.login_limits import FAILURES, FAILURES_OF_ALL, NAMES_LIMIT, PERIOD, LoginLimits
 
 
@@ -31,3 +33,17 @@ def test_memory_is_bounded_whatever_names_are_tried() -> None:
     assert len(limits._of_name) == NAMES_LIMIT
     assert max(map(len, limits._of_name)) <= 64
     assert len(limits._of_all) == FAILURES_OF_ALL
+
+
+def test_the_next_process_knows_the_failures_and_no_name_that_may_be_a_password() -> None:
+    limits = LoginLimits()
+    for second in range(FAILURES):
+        limits.add_failure("anna", float(second))
+    limits.add_failure("a password in the wrong field", 10.0)
+    entries = json.loads(json.dumps(limits.entries({"anna", "bert"})))
+    assert "password" not in str(entries)
+    after = LoginLimits.of_entries(entries, 20.0)
+    assert after.wait("anna", 20.0) == limits.wait("anna", 20.0) > 0
+    assert after.is_empty(PERIOD + 9) is False
+    assert LoginLimits.of_entries(entries, 2.0).wait("anna", 2.0) == 0  # of an earlier boot: the clock began again
+    assert LoginLimits.of_entries({}, 0.0).is_empty(0.0)

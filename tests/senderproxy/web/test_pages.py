@@ -356,3 +356,23 @@ async def test_a_path_behind_another_server_is_in_every_address(tmp_path: Path) 
             links = re.findall(r'(?:href|action)="([^"#]+)"', page.text)
             assert links
             assert all(link.startswith("/relay/") for link in links)
+
+
+async def test_the_page_of_a_message_names_the_way_of_each_recipient(tmp_path: Path) -> None:
+    routes = """\
+[smarthosts.lager]
+host = "127.0.0.1"
+port = 1
+security = "none"
+[[routes]]
+recipients = ["@lager.example"]
+via = "smarthost lager"
+"""
+    async with page_office(tmp_path, more=routes) as office, browser(office) as client:
+        await office.send("anna@firma.example", "tor@lager.example")
+        request = new_request(Verb.QUEUE_LIST, query={"unfinished": True})
+        (entry,) = (await asyncio.to_thread(ask, office.sockets / "read", request))["messages"]
+        message = entry["id"]
+        shown = text_of(await client.get(f"/messages/{message}"))
+        assert "tor@lager.example by smarthost lager" in shown
+        assert "smarthost lager" in text_of(await client.get("/queue"))

@@ -1,12 +1,13 @@
 """The page's process: its sockets, its end when idle, its memory and modules, slow and huge requests."""
 
 import asyncio
+import os
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import trustme
@@ -14,15 +15,19 @@ import trustme
 from senderproxy.cli.exit_codes import EX_UNAVAILABLE
 from senderproxy.clock import SystemClock
 from senderproxy.control.protocol import Role
+from senderproxy.web.passwords import hash_password
+from senderproxy.web.store import PageUser
 from tests.peers.packages import PROJECT
 from tests.peers.process import Program, listens, reserved_ports
-from tests.senderproxy.web.page_office import PageOffice, page_office
+from tests.senderproxy.web.page_office import NEW, NEW_PASSWORD, PageOffice, page_office
 
 LIMIT = 55_000  # KiB of memory
 STARTER = (
     "import os,sys;os.environ|={'LISTEN_PID':str(os.getpid()),'LISTEN_FDS':'1'};os.dup2(int(sys.argv[1]),3);"
     "os.execv(sys.executable,[sys.executable,'-m','senderproxy',*sys.argv[2:]])"
 )
+WRONG = "geheim-falsch-99"
+FORM = f"address={NEW}&provider=hoster&login=&others=&name=&password={NEW_PASSWORD}".encode()
 FORBIDDEN = (
     "vault",
     "cryptography",
@@ -51,9 +56,9 @@ def page(office: PageOffice, port: int, *more: str) -> Iterator[Program]:
 
 
 @asynccontextmanager
-async def served(folder: Path, *more: str) -> AsyncIterator[tuple[PageOffice, Program, int]]:
+async def served(folder: Path, *more: str, role: str = "operate") -> AsyncIterator[tuple[PageOffice, Program, int]]:
     with reserved_ports(1) as (port,):
-        async with page_office(folder) as office:
+        async with page_office(folder, role=role) as office:
             context = page(office, port, *more)
             program = await asyncio.to_thread(context.__enter__)
             try:
@@ -80,6 +85,33 @@ def get(path: str, *fields: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+def post(path: str, body: bytes, *fields: str) -> bytes:
+    kind = "Content-Type: application/x-www-form-urlencoded"
+    head = get(path, "Origin: http://127.0.0.1", kind, f"Content-Length: {len(body)}", *fields)
+    return head.replace(b"GET", b"POST", 1) + body
+
+
+def cookie_of(office: PageOffice, role: Role) -> str:
+    """The header field of a browser with a session."""
+    return f"Cookie: senderproxy={office.store.new_session('anna', role, SystemClock().now())}"
+
+
+def in_memory(pid: int, secret: bytes) -> bool:
+    """True if the memory of a process has these octets. For root."""
+    process = Path(f"/proc/{pid}")
+    with (process / "maps").open(encoding="utf-8") as maps, (process / "mem").open("rb", buffering=0) as content:
+        for line in maps:
+            span, mode = line.split()[:2]
+            if not mode.startswith("rw"):
+                continue
+            start, end = (int(part, 16) for part in span.split("-"))
+            with suppress(OSError, OverflowError):
+                content.seek(start)
+                if secret in content.read(end - start):
+                    return True
+    return False
+
+
 def memory(pid: int) -> int:
     """The most memory that the process has had, in KiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -97,6 +129,56 @@ async def test_it_starts_on_a_socket_of_systemd_and_ends_when_idle(tmp_path: Pat
                 started = subprocess.Popen(command, cwd=PROJECT, pass_fds=[listening.fileno()])
                 assert (await waiting).startswith(b"HTTP/1.1 200 ")
                 assert await asyncio.to_thread(started.wait, 30) == 0
+
+
+async def test_a_process_that_has_seen_a_password_ends_and_the_next_one_has_the_sessions(tmp_path: Path) -> None:
+    async with page_office(tmp_path, role="accounts") as office:
+        fields = cookie_of(office, Role.ACCOUNTS)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+            for form in (FORM, b"password=" + WRONG.encode()):
+                path = "/mailboxes/add" if form is FORM else "/accounts/carla/password"
+                waiting = asyncio.create_task(exchange(port, post(path, form, fields)))
+                await asyncio.sleep(0)
+                command = [sys.executable, "-c", STARTER, str(listening.fileno()), *arguments(office, "--idle", "600")]
+                started = subprocess.Popen(
+                    command, cwd=PROJECT, pass_fds=[listening.fileno()], stderr=subprocess.PIPE, text=True
+                )
+                status = b"200" if form is FORM else b"422"
+                assert (await waiting).startswith(b"HTTP/1.1 " + status)
+                _out, log = await asyncio.to_thread(started.communicate, None, 30)
+                assert started.returncode == 0
+                assert "geheim" not in log
+
+
+async def test_without_systemd_it_starts_again_and_nobody_notices(tmp_path: Path) -> None:
+    async with served(tmp_path, "--idle", "0", role="accounts") as (office, program, port):
+        office.store.put_user(PageUser("bert", Role.READ, hash_password("geheim-bert-12")), replace=False)
+        for _attempt in range(5):
+            assert (await exchange(port, post("/login", b"user=bert&password=x"))).startswith(b"HTTP/1.1 403")
+        upload = b"--b\r\nContent-Disposition: form-data; name=file; filename=x.eml\r\n\r\nFrom: anna@firma.example\r\n"
+        end = b"\r\nGuten Tag\r\n--b--\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)  # another browser, in the middle of a request
+        kind = "Content-Type: multipart/form-data; boundary=b"
+        length = f"Content-Length: {len(upload + end)}"
+        head = get("/explain", "Origin: http://127.0.0.1", kind, length, cookie_of(office, Role.READ))
+        writer.write(head.replace(b"GET", b"POST", 1) + upload)
+        await writer.drain()
+        added = await exchange(port, post("/mailboxes/add", FORM, cookie_of(office, Role.ACCOUNTS)))
+        assert b"Added account dora@firma.example" in added
+        writer.write(end)
+        assert b"It would be sent by anna" in await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        async with asyncio.timeout(30):
+            while program.log().count("the page can be opened") < 2:
+                await asyncio.sleep(0.02)
+        answer = await exchange(port, get("/accounts", cookie_of(office, Role.READ)))
+        assert b"dora@firma.example" in answer
+        if os.geteuid() == 0:
+            assert in_memory(program.pid, b"senderproxy.web")
+            assert not in_memory(program.pid, NEW_PASSWORD.encode())
+        assert (await exchange(port, post("/login", b"user=bert&password=geheim-bert-12"))).startswith(b"HTTP/1.1 429")
+        assert "geheim" not in program.log()
 
 
 async def test_its_memory_stays_below_the_limit_and_it_has_neither_vault_nor_configuration(tmp_path: Path) -> None:
