@@ -40,6 +40,7 @@ UNPACKED: Final = {
     "exim": ("exim4-daemon-light", "exim4-base"),
     "mailx": ("bsd-mailx",),
     "prometheus": ("prometheus", "promtool"),
+    "nginx": ("nginx",),  # a web server with TLS before the page
 }
 SEPARATE_SINCE_DEBIAN_13: Final = {"promtool"}  # before, a part of prometheus
 
@@ -66,6 +67,7 @@ DOVECOT: Final = unpacked("dovecot") / "usr" / "sbin" / "dovecot"
 EXIM: Final = unpacked("exim") / "usr" / "sbin" / "exim4"
 PROMETHEUS: Final = unpacked("prometheus") / "usr" / "bin" / "prometheus"
 PROMTOOL: Final = PROMETHEUS.with_name("promtool")
+NGINX: Final = unpacked("nginx") / "usr" / "sbin" / "nginx"
 MAILX: Final = unpacked("mailx") / "usr" / "bin" / "bsd-mailx"
 
 PACKAGES: Final = (
