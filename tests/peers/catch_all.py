@@ -8,12 +8,9 @@ import shutil
 import subprocess
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.peers.dovecot import INSTALLED, login_settings, maildir_settings, version_settings
-from tests.peers.process import LOOPBACK, PATIENCE, Program, listens
-from tests.peers.unpacked import Unpacked
+from tests.peers.dovecot import Dovecot, listener_settings, login_settings, maildir_settings
+from tests.peers.process import LOOPBACK, PATIENCE
 
 _LOGIN, _PASSWORD = "post@firma.test", "geheim-post"
 
@@ -25,38 +22,14 @@ class Fetcher(Enum):
     GETMAIL = "getmail"
 
 
-class CatchAll:
+class CatchAll(Dovecot):
     """Dovecot's POP3 server for one maildir."""
 
     name = "catch-all"
 
     def __init__(self, folder: Path, maildir: Path, port: int) -> None:
-        self._folder = folder
+        super().__init__(folder, port)
         self._maildir = maildir
-        self._port = port
-        self._program: Program | None = None
-
-    def __enter__(self) -> Self:
-        self._folder.mkdir(exist_ok=True)
-        self._folder.chmod(0o755)
-        (self._folder / "users").write_text(f"{_LOGIN}:{_PASSWORD}::::::\n", encoding="utf-8")
-        config = self._folder / "dovecot.conf"
-        config.write_text(self._configuration(), encoding="utf-8")
-        command = Unpacked("dovecot", self._folder).command(INSTALLED, "-F", "-c", config)
-        self._program = Program("catch-all", command, self._folder / "dovecot.out")
-        self._program.wait_until(lambda: listens(self._port), "the POP3 server listens")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._program is not None:
-            self._program.kill()
-
-    def log(self) -> str:
-        """Return what Dovecot has logged."""
-        file = self._folder / "dovecot.log"
-        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def waiting(self) -> list[Path]:
         """Return the messages in the mailbox; the POP3 server moves those that it has seen."""
@@ -122,25 +95,14 @@ arguments = {(*submit, "--data", "-")!r}
 delete = true
 """
 
+    def _prepare(self) -> None:
+        (self._folder / "users").write_text(f"{_LOGIN}:{_PASSWORD}::::::\n", encoding="utf-8")
+
     def _configuration(self) -> str:
         return f"""
-{version_settings()}
-protocols = pop3
-listen = {LOOPBACK}
-base_dir = {self._folder}/run
-state_dir = {self._folder}/state
-log_path = {self._folder}/dovecot.log
-ssl = no
+{listener_settings("pop3", self._port)}
 auth_mechanisms = plain
 {maildir_settings(self._maildir)}
 first_valid_uid = 1
 {login_settings(self._folder / "users", home=self._folder, user="nobody", group="nogroup")}
-service pop3-login {{
-  inet_listener pop3 {{
-    port = {self._port}
-  }}
-  inet_listener pop3s {{
-    port = 0
-  }}
-}}
 """

@@ -1,7 +1,7 @@
-"""Dovecot as the provider's book of logins: it answers Postfix's question whether a password is right (SASL).
+"""Dovecot: what all its servers have in common, and its answers to Postfix's question whether a password is right (SASL).
 
 Guarantees: logins and passwords are exactly those given; every refused attempt is counted, none is delayed or forgotten.
-Not here: who may use which sender (provider).
+Not here: its servers for mailboxes (imap, mailbox, catch_all), who may use which sender (provider).
 Written for Dovecot 2.3 and 2.4, as Debian 12 and 13 have them: their configurations have different languages.
 """
 
@@ -13,10 +13,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from tests.peers.packages import DOVECOT
-from tests.peers.process import Program
+from tests.peers.process import LOOPBACK, Program, listens
 from tests.peers.unpacked import GROUPS, USERS, Unpacked
 
 INSTALLED: Final = "/usr/sbin/dovecot"
@@ -114,14 +114,97 @@ def maildir_settings(maildir: Path) -> str:
     return f"mail_location = maildir:{maildir}"
 
 
-class DovecotSasl:
+class Dovecot:
+    """A Dovecot in a folder of its own. Its kinds have a configuration and a sign that they are ready."""
+
+    name = "dovecot"
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self._folder = folder
+        self._port = port
+        self._program: Program | None = None
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(exist_ok=True)
+        self._folder.chmod(0o755)
+        self._prepare()
+        self._configuration_file.write_text(f"{self._common_settings()}{self._configuration()}", encoding="utf-8")
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the program, and wait until it is ready."""
+        command = Unpacked("dovecot", self._folder).command(INSTALLED, "-F", "-c", self._configuration_file)
+        self._program = program = Program(self.name, command, self._folder / "dovecot.out")
+        try:
+            program.wait_until(self._is_ready, f"Dovecot ({self.name}) is ready")
+        except BaseException:
+            program.kill()
+            raise
+
+    def stop(self) -> None:
+        """Kill the program: it keeps nothing in memory, and would take a second to say goodbye."""
+        if self._program is not None:
+            self._program.kill()
+            self._program = None
+
+    def log(self) -> str:
+        """Return what Dovecot has printed and logged."""
+        files = (self._folder / "dovecot.out", self._folder / "dovecot.log")
+        return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.exists())
+
+    @property
+    def _configuration_file(self) -> Path:
+        return self._folder / "dovecot.conf"
+
+    def _common_settings(self) -> str:
+        return f"""
+{version_settings()}
+base_dir = {self._folder}/run
+state_dir = {self._folder}/state
+log_path = {self._folder}/dovecot.log
+ssl = no
+"""
+
+    # ---- of each kind ----
+
+    def _prepare(self) -> None:
+        """Write the files beside the configuration."""
+
+    def _configuration(self) -> str:
+        raise NotImplementedError
+
+    def _is_ready(self) -> bool:
+        return listens(self._port)
+
+
+def listener_settings(protocol: str, port: int) -> str:
+    """Return the settings of a server without TLS on this port of loopback alone."""
+    return f"""
+protocols = {protocol}
+listen = {LOOPBACK}
+service {protocol}-login {{
+  inet_listener {protocol} {{
+    port = {port}
+  }}
+  inet_listener {protocol}s {{
+    port = 0
+  }}
+}}
+"""
+
+
+class DovecotSasl(Dovecot):
     """An authentication service on a Unix socket, in a folder of its own.
 
     `mechanisms`: those that it offers. `introspection_url`: of an OAuth server that it asks about each token; the login is
     the token's `email`.
     """
-
-    name = "dovecot"
 
     def __init__(
         self,
@@ -132,26 +215,11 @@ class DovecotSasl:
         mechanisms: str = "plain login",
         introspection_url: str = "",
     ) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._socket_path = socket_path
         self._passwords = dict(passwords)
         self._mechanisms = mechanisms
         self._introspection_url = introspection_url
-        self._log_file = folder / "dovecot.log"
-        self._program: Program | None = None
-
-    def __enter__(self) -> "DovecotSasl":
-        self._folder.mkdir(exist_ok=True)
-        self._folder.chmod(0o755)
-        self._write_users()
-        self._configuration_file.write_text(self._configuration(), encoding="utf-8")
-        self._start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
 
     def change_password(self, login: str, password: str) -> None:
         """Give a login another password; the next attempt is held to it.
@@ -159,40 +227,15 @@ class DovecotSasl:
         Dovecot looks at its file once a second at most, which a test would outrun; so it starts again.
         """
         self._passwords[login] = password
-        self._stop()
-        self._write_users()
-        self._start()
-
-    def log(self) -> str:
-        """Return what Dovecot has logged."""
-        printed = (self._folder / "dovecot.out").read_text(encoding="utf-8", errors="replace")
-        logged = self._log_file.read_text(encoding="utf-8", errors="replace") if self._log_file.exists() else ""
-        return printed + logged
+        self.stop()
+        self._prepare()
+        self.start()
 
     def failed_logins(self) -> list[str]:
         """Return the login of each refused attempt, in order."""
         return _REFUSED.findall(self.log())
 
-    @property
-    def _configuration_file(self) -> Path:
-        return self._folder / "dovecot.conf"
-
-    def _start(self) -> None:
-        command = Unpacked("dovecot", self._folder).command(INSTALLED, "-F", "-c", self._configuration_file)
-        program = Program("dovecot", command, self._folder / "dovecot.out")
-        self._program = program
-        try:
-            program.wait_until(self._answers, "Dovecot's authentication socket answers")
-        except BaseException:
-            program.kill()
-            raise
-
-    def _stop(self) -> None:
-        if self._program is not None:
-            self._program.kill()  # it keeps nothing, and would take a second to say goodbye
-            self._program = None
-
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)
             try:
@@ -201,7 +244,7 @@ class DovecotSasl:
                 return False
             return client.recv(1024).startswith(b"VERSION")
 
-    def _write_users(self) -> None:
+    def _prepare(self) -> None:
         users = self._folder / "users"
         beside = self._folder / "users.new"
         beside.write_text("".join(f"{login}:{secret}::::::\n" for login, secret in self._passwords.items()), "utf-8")
@@ -211,12 +254,7 @@ class DovecotSasl:
 
     def _configuration(self) -> str:
         return f"""
-{version_settings()}
 protocols =
-base_dir = {self._folder}/run
-state_dir = {self._folder}/state
-log_path = {self._log_file}
-ssl = no
 auth_mechanisms = {self._mechanisms}
 auth_verbose = yes
 auth_verbose_passwords = no

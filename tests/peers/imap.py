@@ -7,57 +7,24 @@ Not here: the OAuth server (oauth_server), logins over SMTP (provider).
 import imaplib
 import shutil
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from senderproxy.delivery.login_mechanisms import LoginSecret, begin
 from senderproxy.routing.provider import Security, Smarthost
-from tests.peers.dovecot import INSTALLED, login_settings, maildir_settings, token_settings, version_settings
-from tests.peers.process import LOOPBACK, PATIENCE, Program, listens
-from tests.peers.unpacked import Unpacked
+from tests.peers.dovecot import Dovecot, listener_settings, login_settings, maildir_settings, token_settings
+from tests.peers.process import LOOPBACK, PATIENCE
 
 _NONCE: Final = "of-no-use-for-tokens"
 
 
-class DovecotImap:
+class DovecotImap(Dovecot):
     """A server on a port, in a folder of its own."""
 
     name = "imap"
 
     def __init__(self, folder: Path, port: int, introspection_url: str) -> None:
-        self._folder = folder / self.name
-        self._port = port
+        super().__init__(folder / self.name, port)
         self._introspection_url = introspection_url
-        self._program: Program | None = None
-
-    def __enter__(self) -> Self:
-        self._folder.mkdir()
-        self._folder.chmod(0o755)
-        (self._folder / "users").touch()
-        maildir = self._folder / "mail"
-        maildir.mkdir()
-        shutil.chown(maildir, "nobody", "nogroup")
-        config = self._folder / "dovecot.conf"
-        config.write_text(self._configuration(maildir), encoding="utf-8")
-        command = Unpacked("dovecot", self._folder).command(INSTALLED, "-F", "-c", config)
-        self._program = program = Program(self.name, command, self._folder / "dovecot.out")
-        try:
-            program.wait_until(lambda: listens(self._port), "the IMAP server listens")
-        except BaseException:
-            program.kill()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._program is not None:
-            self._program.kill()
-
-    def log(self) -> str:
-        """Return what Dovecot has logged."""
-        file = self._folder / "dovecot.log"
-        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def takes(self, mechanism: str, login: str, token: str) -> bool:
         """Tell whether a login is accepted, and opens the mailbox."""
@@ -74,28 +41,23 @@ class DovecotImap:
             assert client.select("INBOX", readonly=True)[0] == "OK"
             return True
 
-    def _configuration(self, maildir: Path) -> str:
+    @property
+    def _maildir(self) -> Path:
+        return self._folder / "mail"
+
+    def _prepare(self) -> None:
+        (self._folder / "users").touch()
+        self._maildir.mkdir()
+        shutil.chown(self._maildir, "nobody", "nogroup")
+
+    def _configuration(self) -> str:
         return f"""
-{version_settings()}
-protocols = imap
-listen = {LOOPBACK}
-base_dir = {self._folder}/run
-state_dir = {self._folder}/state
-log_path = {self._folder}/dovecot.log
-ssl = no
+{listener_settings("imap", self._port)}
 auth_mechanisms = xoauth2 oauthbearer
 auth_verbose = yes
 auth_failure_delay = 0
 first_valid_uid = 1
-{maildir_settings(maildir)}
+{maildir_settings(self._maildir)}
 {token_settings(self._folder, self._introspection_url)}
 {login_settings(self._folder / "users", home=self._folder, user="nobody", group="nogroup")}
-service imap-login {{
-  inet_listener imap {{
-    port = {self._port}
-  }}
-  inet_listener imaps {{
-    port = 0
-  }}
-}}
 """
