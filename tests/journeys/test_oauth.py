@@ -7,6 +7,7 @@ import smtplib
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ import pytest
 
 from senderproxy.control.client import RequestRefused, ask
 from senderproxy.control.protocol import Answer, Verb, new_request
+from senderproxy.routing.account import Credential
+from senderproxy.routing.provider import ImapServer, Security
+from senderproxy.sent_copy.imap import ImapFolders
+from senderproxy.sent_copy.ports import FoundFolder, RefusalKind, Refused
 from tests.hostile.faulty_calls import CallFault, FaultyCalls
 from tests.peers.imap import DovecotImap
 from tests.peers.letters import Letter, hand_over
 from tests.peers.oauth_server import SECRET, Browser, OAuthServer
 from tests.peers.packages import DOVECOT, POSTFIX, PROJECT
-from tests.peers.process import private_folder, reserved_ports, wait_until, why_not_here
+from tests.peers.process import LOOPBACK, private_folder, reserved_ports, wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 from tests.peers.senderproxy import PROVIDER, Senderproxy, VaultAccount
 from tests.senderproxy.cli.pseudo_terminal import on_terminal
@@ -184,6 +189,13 @@ def test_an_application_and_a_consent_send_through_a_real_smarthost_and_their_to
                 assert imap.takes(mechanism, login, token), imap.log()
                 assert not imap.takes(mechanism, KASSE.login, token)
                 assert not imap.takes(mechanism, login, f"{token[:-1]}~")
+        mailbox, folders = ImapServer(LOOPBACK, port, Security.NONE), ImapFolders(time.monotonic)
+        for login, token in tokens.items():  # as for copies in the Sent folder
+            found = folders.find_folder(mailbox, Credential(login, token, "1", application="any"))
+            assert isinstance(found, FoundFolder), (found, imap.log())
+            refused = folders.find_folder(mailbox, Credential(login, f"{token[:-1]}~", "1", application="any"))
+            assert isinstance(refused, Refused)
+            assert refused.kind is RefusalKind.LOGIN
         place.server.end_tokens()
         assert not imap.takes("XOAUTH2", ANNA, tokens[ANNA])
         # Each command tried a login with a token of its own; the service uses the first rotation of Anna's consent, and
