@@ -31,6 +31,7 @@ class Flow:
     senders: int = 20
     recipients: int = 1
     beside: bool = False
+    each: bool = False  # a new connection for each message
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ PASSWORD: Final = "geheim-bench"
 END: Final = b"-- the letter ends here --\r\n"
 NAME: Final = re.compile(rb"^X-Bench: ([\w.-]+) s(\d+)\r\n", re.MULTILINE)
 HEADER_LIMIT: Final = 16_384
-_LINE: Final = b"VGhlIHF1aWNrIGJyb3duIGZveCBqdW1wcyBvdmVyIHRoZSBsYXp5IGRvZywgYWdhaW4gYW5kIGFnYWlu\r\n"[:76] + b"\r\n"
+LINE: Final = b"VGhlIHF1aWNrIGJyb3duIGZveCBqdW1wcyBvdmVyIHRoZSBsYXp5IGRvZywgYWdhaW4gYW5kIGFnYWlu\r\n"[:76] + b"\r\n"
 
 
 def address(sender: int) -> str:
@@ -44,4 +44,4 @@ def header(name: str, sender: int) -> bytes:
 
 def body(size: int) -> bytes:
     """Return a body of about this size, in lines like base64."""
-    return _LINE * max(1, (size - len(END)) // len(_LINE)) + END
+    return LINE * max(1, (size - len(END)) // len(LINE)) + END

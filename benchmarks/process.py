@@ -3,8 +3,7 @@
 import contextlib
 import json
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from benchmarks.case import Flow
+from benchmarks.compiled import compiled
 from tests.peers.certificates import Authority
 from tests.peers.packages import PROJECT
 
@@ -22,15 +22,15 @@ class Ended(Exception):
     """A process ended before its answer; its standard error has the reason."""
 
 
-class _JsonProcess:
-    """A process of the benchmark that exchanges JSON, one line at a time."""
+class _Process:
+    """A process of the benchmark: settings as NAME=VALUE, orders as lines, answers as lines of JSON."""
 
-    def __init__(self, module: str, settings: dict[str, Any]) -> None:
-        self._module = module
+    def __init__(self, program: Sequence[str | Path], settings: Mapping[str, object]) -> None:
+        self._program = " ".join(map(str, program))
+        words = (f"{name}={int(value) if isinstance(value, bool) else value}" for name, value in settings.items())
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(settings)],
-            cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [*program, *words], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +45,7 @@ class _JsonProcess:
         assert self._process.stdout is not None
         if line := self._process.stdout.readline():
             return line
-        raise Ended(f"{self._module} ended with {self._process.wait()}")
+        raise Ended(f"{self._program} ended with {self._process.wait()}")
 
     def write_line(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -57,52 +57,54 @@ class _JsonProcess:
         return counts
 
 
-class Smarthost(_JsonProcess):
-    """The smarthost's process."""
+class Smarthost(_Process):
+    """The smarthost's process; `program`: another one with the same orders."""
 
-    def __init__(self, folder: Path, *, pipelining: bool, rtt: float) -> None:
+    def __init__(self, folder: Path, *, pipelining: bool, rtt: float, program: Sequence[str | Path] = ()) -> None:
         authority = Authority(folder)
         certificate = authority.issue("localhost")
         self.ca_file = authority.ca_file
-        super().__init__(
-            "benchmarks.smarthost",
-            {"certificate": str(certificate.chain), "key": str(certificate.key), "pipelining": pipelining, "rtt": rtt},
-        )
+        settings = {"certificate": certificate.chain, "key": certificate.key, "pipelining": pipelining, "rtt": rtt}
+        super().__init__(program or [compiled("smarthost")], settings)
         ports = json.loads(self.read())
         self.tls_port, self.starttls_port = ports["tls"], ports["starttls"]
 
     def forget(self) -> dict[str, Any]:
         """Reset the counts."""
-        return self._order({"do": "forget"})
+        return self._order("forget")
 
     def counts(self) -> dict[str, Any]:
         """Return the counts."""
-        return self._order({"do": "count"})
+        return self._order("count")
 
     def be_busy(self, *, busy: bool) -> None:
         """Refuse every client with 421, or stop doing so."""
-        self._order({"do": "busy", "busy": busy})
+        self._order(f"busy {busy:d}")
 
     def wait(self, deliveries: int, patience: float) -> dict[str, Any]:
         """Return the counts when this many deliveries have arrived, or nothing has arrived for `patience` seconds."""
-        return self._order({"do": "wait", "deliveries": deliveries, "patience": patience})
+        return self._order(f"wait {deliveries} {patience}")
 
-    def _order(self, order: dict[str, Any]) -> dict[str, Any]:
-        self.write_line(json.dumps(order))
+    def _order(self, order: str) -> dict[str, Any]:
+        self.write_line(order)
         return self._counts()
 
 
-class Load(_JsonProcess):
+class Load(_Process):
     """The load's process for one flow; after entering, all its connections are open and idle."""
 
-    def __init__(self, port: int, run: str, flow: Flow, *, ca_file: Path | None = None, spread: float = 0.0) -> None:
-        super().__init__(
-            "benchmarks.load",
-            {
-                "port": port, "run": run, "flow": asdict(flow), "ca_file": str(ca_file) if ca_file else None,
-                "spread": spread,
-            },
-        )  # fmt: skip
+    def __init__(
+        self,
+        port: int,
+        run: str,
+        flow: Flow,
+        *,
+        ca_file: Path | None = None,
+        spread: float = 0.0,
+        program: Sequence[str | Path] = (),
+    ) -> None:
+        where = {"port": port, "run": run, "spread": spread, **({"ca_file": ca_file} if ca_file else {})}
+        super().__init__(program or [compiled("load")], {**where, **asdict(flow)})
 
     def __enter__(self) -> Self:
         try:

@@ -4,6 +4,7 @@ from typing import Final
 
 from benchmarks.relays.exim import SenderDependentExim
 from benchmarks.relays.floor import Floor
+from benchmarks.relays.floor_c import FloorInC
 from benchmarks.relays.haraka import Haraka
 from benchmarks.relays.msmtpd import Msmtpd
 from benchmarks.relays.opensmtpd import OpenSmtpd
@@ -15,7 +16,7 @@ from benchmarks.relays.straight import Straight
 OURS: Final = PassThrough.name
 STRAIGHT: Final = Straight.name
 RELAYS: Final[tuple[type[Relay], ...]] = (
-    Straight, PassThrough, Queue, PlainPostfix, BestPostfix, CachedPostfix, SenderDependentExim, OpenSmtpd,
+    Straight, FloorInC, PassThrough, Queue, PlainPostfix, BestPostfix, CachedPostfix, SenderDependentExim, OpenSmtpd,
     Haraka, Msmtpd, Floor,
 )  # fmt: skip
 MISSING: Final = "its package is not here: `make bench` as root installs it"

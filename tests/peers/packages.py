@@ -80,8 +80,9 @@ PACKAGES: Final = (
     "msmtp",
     "mutt",  # shows messages with their footer
     "libnss-wrapper",  # shows Exim the user its package would have made
-    "gcc",  # builds the disk and name server that fail, loaded into the service
+    "gcc",  # builds the disk and name server that fail, loaded into the service, and the benchmark's programs
     "libc6-dev",
+    "libssl-dev",  # the benchmark's TLS
     "strace",  # the vault's writer, killed between every two system calls
     "gnome-keyring",  # a real keyring for the vault
     "dbus",

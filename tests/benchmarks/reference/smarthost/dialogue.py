@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.messages import END, HEADER_LIMIT, NAME, PASSWORD, sender_of
-from benchmarks.smarthost.ledger import Ledger
-from benchmarks.smarthost.wire import Wire
+from tests.benchmarks.reference.smarthost.ledger import Ledger
+from tests.benchmarks.reference.smarthost.wire import Wire
 
 DOT: Final = b"\r\n.\r\n"
 TAIL: Final = len(END) + len(DOT)

@@ -1,8 +1,6 @@
-"""The load's process: one job as JSON, "ready" when all connections are open, then the results as JSON.
+"""The load in Python: `benchmarks/c/load.c` must send the same octets and give the same results.
 
-    python -m benchmarks.load '{"port": 2525, "run": "r1", "flow": {"name": "small", "connections": 10, ...}}'
-
-It starts on a line from standard input, so that the relay can be measured while the connections are idle.
+    python -m tests.benchmarks.reference.load port=2525 run=r1 name=small connections=10 ...
 """
 
 import asyncio
@@ -15,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import messages
-from benchmarks.load.client import Client, NextMessage, Outgoing, Tally, connect
+from tests.benchmarks.reference.load.client import Client, NextMessage, Outgoing, Tally, connect
 
 AT_ONCE = 50
 CONNECT_SECONDS = 20.0  # until all connections are open
@@ -78,7 +76,7 @@ class Flow:
 
 async def run(job: Mapping[str, Any]) -> dict[str, Any]:
     """Connect, wait for the word, send (what goes on beside others: until the next word), report."""
-    flow = Flow(job["run"], job["flow"])
+    flow = Flow(job["run"], job)
     clients = await _connect_all(flow, job)
     print("ready", flush=True)
     loop = asyncio.get_running_loop()
@@ -105,4 +103,7 @@ async def _connect_all(flow: Flow, job: Mapping[str, Any]) -> list[Client]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(json.loads(sys.argv[1])))), flush=True)
+    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    numbers = ("port", "connections", "messages", "size", "senders", "recipients", "beside")
+    job = {"ca_file": None, **words, **{name: int(words[name]) for name in numbers}, "spread": float(words["spread"])}
+    print(json.dumps(asyncio.run(run(job))), flush=True)

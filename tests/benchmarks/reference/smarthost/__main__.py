@@ -1,6 +1,6 @@
-"""The smarthost's process. Orders and answers are one JSON object a line.
+"""The smarthost in Python: `benchmarks/c/smarthost.c` must give the same replies and counts.
 
-python -m benchmarks.smarthost '{"certificate": "x.pem", "key": "x.key", "pipelining": false, "rtt": 0.02}'
+    python -m tests.benchmarks.reference.smarthost certificate=x.pem key=x.key pipelining=0 rtt=0.02
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from benchmarks.smarthost.dialogue import Dialogue, SmarthostState
-from benchmarks.smarthost.wire import Distance, Wire
+from tests.benchmarks.reference.smarthost.dialogue import Dialogue, SmarthostState
+from tests.benchmarks.reference.smarthost.wire import Distance, Wire
 
 BACKLOG = 1024
 LOOPBACK = "127.0.0.1"
@@ -22,9 +22,9 @@ LOOPBACK = "127.0.0.1"
 class Smarthost:
     """Two ports, one ledger."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._state = SmarthostState(pipelining=settings["pipelining"])
-        self._distance = Distance(settings["rtt"])
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._state = SmarthostState(pipelining=settings["pipelining"] == "1")
+        self._distance = Distance(float(settings["rtt"]))
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(settings["certificate"], settings["key"])
         self._awaited = 0
@@ -46,15 +46,15 @@ class Smarthost:
     def _wire(self, *, implicit_tls: bool) -> Wire:
         return Wire(lambda wire: Dialogue(wire, self._state), self._context, self._distance, implicit_tls=implicit_tls)
 
-    async def execute(self, order: Mapping[str, Any]) -> dict[str, Any]:
+    async def execute(self, order: str) -> dict[str, Any]:
         """Carry out an order; return the counts."""
-        match order["do"]:
-            case "forget":
+        match order.split():
+            case ["forget"]:
                 self._state.ledger = self._state.ledger.fresh()
-            case "busy":
-                self._state.busy = order["busy"]
-            case "wait":
-                await self._wait(order["deliveries"], order["patience"])
+            case ["busy", busy]:
+                self._state.busy = busy == "1"
+            case ["wait", deliveries, patience]:
+                await self._wait(int(deliveries), float(patience))
             case _:  # "count": the counts are the answer to every order
                 pass
         return {**self._state.ledger.counts(), "now": time.monotonic()}
@@ -76,15 +76,15 @@ class Smarthost:
             self._arrived.set()
 
 
-async def serve(settings: Mapping[str, Any]) -> None:
+async def serve(settings: Mapping[str, str]) -> None:
     """Open the ports and carry out orders until standard input ends."""
     smarthost = Smarthost(settings)
     print(json.dumps(await smarthost.listen()), flush=True)
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     while line := await orders.readline():
-        print(json.dumps(await smarthost.execute(json.loads(line))), flush=True)
+        print(json.dumps(await smarthost.execute(line.decode())), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.argv[1])))
+    asyncio.run(serve(dict(word.split("=", 1) for word in sys.argv[1:])))

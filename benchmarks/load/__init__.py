@@ -1,1 +1,0 @@
-"""The load of the benchmark: its own process that submits mail over many connections and measures each message."""

@@ -1,0 +1,1 @@
+"""The load in Python: submits mail over many connections and measures each message."""

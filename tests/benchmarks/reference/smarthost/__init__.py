@@ -1,0 +1,1 @@
+"""The smarthost in Python, with complete counts."""
