@@ -7,7 +7,7 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test test-package test-oauth pages test-arm storm hostile field fuzz fast check bench bench-compare deb image format docs translations clean
+.PHONY: demo test test-package test-oauth pages test-arm storm hostile field fuzz fast check bench bench-compare .bench .bench-compare deb image format docs translations clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -72,9 +72,23 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.bench
+# The figures depend on the interpreter, so the benchmark has an environment of its own with this one: Debian's, if it is here.
+BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
+BENCH := $(MAKE) --no-print-directory VENV=.cache/bench/venv PYTHON=$(BENCH_PYTHON)
+
+bench:
+	@$(BENCH) .bench
+
+bench-compare:
+	@$(BENCH) .bench-compare
+
+.bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.packages
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# CPU time of a message before and after: the commit BASE and the working tree, in turn.
+.bench-compare: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.compare $(BASE) $(ARGS)
 
 # The Debian packages of all architectures, in dist/: ARGS="--architecture amd64" for one, --version for another version.
 deb: $(VENV)/.dev
@@ -84,10 +98,6 @@ deb: $(VENV)/.dev
 # ARGS="--base FOLDER" for another Debian 12 than the one of debootstrap, "--package FILE" for a package made before.
 image: $(VENV)/.dev
 	$(BIN)/python -m deploy.container $(ARGS)
-
-# CPU time of a message before and after: the commit BASE and the working tree, in turn.
-bench-compare: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.compare $(BASE) $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

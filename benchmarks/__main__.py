@@ -14,6 +14,7 @@ import fnmatch
 import os
 import resource
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -24,6 +25,8 @@ from typing import Final
 
 from benchmarks import plots, results, table
 from benchmarks.case import CASES, Case
+from benchmarks.compiled import CannotCompile, compiled
+from benchmarks.counts import NO_STRACE
 from benchmarks.machine import machine
 from benchmarks.process_group import ProcessGroup
 from benchmarks.relays.port import Relay
@@ -33,7 +36,7 @@ from benchmarks.run import MOST_SECONDS, measure
 RESULTS: Final = Path(__file__).with_name("results")
 QUICK_SCALE: Final = 0.4
 QUICK_SECONDS: Final = 3.0
-QUICK_RELAYS: Final = "straight,senderproxy*,postfix,postfix-best"
+QUICK_RELAYS: Final = "straight,floor-c,senderproxy*,postfix,postfix-best"
 
 
 def main() -> int:
@@ -45,6 +48,9 @@ def main() -> int:
         print("cases: ", ", ".join(case.name for case in CASES), "\nrelays:", ", ".join(kind.name for kind in RELAYS))
         return 0
     _raise_limits()
+    _compile()
+    if shutil.which("strace") is None:
+        missing["system calls"] = NO_STRACE
     about = machine(
         shlex.join(["make", "bench", *([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else [])]),
         {kind.name: str(kind.version()) for kind in relays}, missing, exact=_exact(),
@@ -52,8 +58,9 @@ def main() -> int:
     runs: list[results.Run] = []
     began = time.monotonic()
     rounds = arguments.rounds or (1 if arguments.quick else 3)
+    most_seconds = QUICK_SECONDS if arguments.quick else MOST_SECONDS
     for case, in_a_row in _in_turn(cases, rounds):
-        runs += measure(case, relays, in_a_row, _report, QUICK_SECONDS if arguments.quick else MOST_SECONDS)
+        runs += measure(case, relays, in_a_row, _report, most_seconds, arguments.instances)
         stem = _keep(about, runs, cases, arguments.output, arguments.name)
     print(stem.with_suffix(".md").read_text(encoding="utf-8"))
     _report(f"{time.monotonic() - began:.0f} s; saved as {stem}.json, .md and .svg")
@@ -69,6 +76,9 @@ def _arguments() -> argparse.Namespace:
         "--relays", help="names, separated by commas; * is a wildcard; default: all, with --quick the main ones"
     )
     parser.add_argument("--rounds", type=int, help="default: 3, with --quick 1")
+    parser.add_argument(
+        "--instances", type=int, default=3, help="starts of each relay, among which the rounds are shared"
+    )
     parser.add_argument("--scale", type=float, help="factor for the number of messages of each case")
     parser.add_argument("--quick", action="store_true", help="fewer cases, fewer messages")
     parser.add_argument("--list", action="store_true", help="list the cases and the relays")
@@ -102,6 +112,15 @@ def _chosen_relays(names: str) -> tuple[list[type[Relay]], dict[str, str]]:
     here = [kind for kind in chosen if kind.version()]
     missing = {kind.name: MISSING for kind in chosen if kind not in here}
     return here, missing
+
+
+def _compile() -> None:
+    """Compile load and smarthost before the first relay starts."""
+    try:
+        for name in ("load", "smarthost", "floor"):
+            compiled(name)
+    except CannotCompile as reason:
+        raise SystemExit(str(reason)) from None
 
 
 def _raise_limits() -> None:

@@ -46,6 +46,7 @@ class Case:
     per_account: int = 8  # connections upstream that a relay may have for one account
     warm_up: int = 0  # uncounted messages before the measurement
     quick: bool = False
+    counted: bool = False  # calls, system calls, tasks and futures, too
     compared: bool = False  # measured in turn with the other compared cases
     too_much_for: tuple[str, ...] = ()
 
@@ -93,7 +94,16 @@ def _small(
         per_account=per_account,
         warm_up=max(200, 8 * 20),
         quick=quick,
+        counted=quick,
     )
+
+
+def _each(connections: int) -> Case:
+    """Return the case of clients that connect for each message."""
+    flow = Flow("small", connections, 2_000, each=True)
+    return Case(
+        f"each-{connections}", (flow,), warm_up=200, quick=connections == 10, counted=True, too_much_for=("straight",)
+    )  # its handshakes would be no limit of the others
 
 
 CASES: Final = (
@@ -105,6 +115,8 @@ CASES: Final = (
     ),
     replace(_small(50, rtt=40, per_account=2, messages=1_000), quick=True),
     _small(50, rtt=20, per_account=2, messages=1_000),
+    _each(10),
+    _each(50),
     Case("senders-200", (Flow("small", 10, 6_000, senders=200),), warm_up=400),
     Case("recipients-50", (Flow("small", 10, 600, recipients=50),), warm_up=40),
     Case("large-25", (Flow("large", 1, 4, size=25 * MEGABYTE),), warm_up=20, quick=True),
@@ -114,7 +126,7 @@ CASES: Final = (
         (Flow("large", 50, 50, size=25 * MEGABYTE), Flow("small", 2, 0, beside=True)),
         warm_up=20,
         quick=True,
-        too_much_for=("floor", "msmtpd"),  # 5 GB of memory, minutes
+        too_much_for=("floor", "floor-c", "msmtpd"),  # 5 GB of memory, minutes
     ),
     Case("held-1000", (Flow("held", 1_000, 0),), kind=Kind.HELD, quick=True),
     Case("idle", (Flow("small", 1, 0),), kind=Kind.IDLE, quick=True),
@@ -123,7 +135,7 @@ CASES: Final = (
         (Flow("small", 20, 10_000),),
         kind=Kind.WAITING,
         per_account=2,
-        too_much_for=("straight", "senderproxy", "floor", "haraka", "msmtpd", "exim", "opensmtpd"),
+        too_much_for=("straight", "senderproxy", "floor", "floor-c", "haraka", "msmtpd", "exim", "opensmtpd"),
     ),  # relays without a queue, or with a fixed retry pause
     # each with ten times as much of one thing; the base is longer than a second, to include the history
     Case("linear-base", (Flow("small", 10, 1_500),), warm_up=200, compared=True),

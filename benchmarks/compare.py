@@ -4,9 +4,10 @@
     make bench-compare BASE=<commit> ARGS=--instructions
 
 The commit is checked out beside the working tree and runs in its environment; load and smarthost are those of the
-working tree. Rounds alternate, because the machine's speed drifts; the figures are medians, and the ratio is the median
-of the ratios of the rounds. `--instructions` counts the instructions of the process in user mode with valgrind: exact
-also on a busy machine, without the kernel's part, and fifty times slower.
+working tree. Rounds alternate, because the machine's speed drifts, and both versions are started several times, because
+two starts of one version differ; the figures are medians, and the ratio is the median of the ratios of the pairs,
+beside it the least and the greatest of the starts. `--instructions` counts the instructions of the process in user mode
+with valgrind: exact also on a busy machine, without the kernel's part, and fifty times slower.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from benchmarks.case import MEGABYTE, Case, Flow
+from benchmarks.machine import interpreter
 from benchmarks.process import Smarthost
 from benchmarks.relays.port import Job
 from benchmarks.relays.senderproxy import PassThrough, Queue
@@ -31,6 +33,8 @@ from tests.peers.packages import PROJECT
 CASES: Final = {
     "small-1": Case("small-1", (Flow("small", connections=1, messages=1000),)),
     "small-10": Case("small-10", (Flow("small", connections=10, messages=2000),)),
+    "small-50": Case("small-50", (Flow("small", connections=50, messages=2000),)),
+    "each-10": Case("each-10", (Flow("small", connections=10, messages=1000, each=True),)),
     "large-25": Case("large-25", (Flow("large", connections=1, messages=12, size=25 * MEGABYTE, senders=1),)),
 }
 WARM_UP: Final = 200  # small messages before the first round
@@ -90,18 +94,31 @@ def running(kinds: Sequence[type[PassThrough]], case: Case) -> Iterator[tuple[Sm
 
 
 def cpu_times(kinds: Sequence[type[PassThrough]], case: Case, rounds: int) -> list[list[float]]:
-    """For each relay its CPU time of a message in each round, in milliseconds."""
+    """Start the relays; for each its CPU time of a message in each round, in milliseconds."""
     times: list[list[float]] = [[] for _ in kinds]
     with running(kinds, case) as (smarthost, places):
+        warm_up = Case("warm", (Flow("warm", connections=10, messages=WARM_UP, senders=case.senders),))
         for place in places:
-            cost(
-                Case("warm", (Flow("warm", connections=10, messages=WARM_UP, senders=case.senders),)), place, smarthost
-            )
+            cost(warm_up, place, smarthost)
         for number in range(rounds):
             in_turn = list(zip(times, places, strict=True))
             for found, place in in_turn if number % 2 == 0 else reversed(in_turn):
                 found.append(cost(case, place, smarthost))
     return times
+
+
+def compared(
+    kinds: Sequence[type[PassThrough]], case: Case, rounds: int, instances: int
+) -> tuple[float, float, float, str]:
+    """Before, after, ratio, and the span of the ratios of the instances."""
+    starts = [cpu_times(kinds, case, rounds) for _ in range(instances)]
+    pairs = [list(zip(*times, strict=True)) for times in starts]
+    ratios = [statistics.median(after / before for before, after in of_one) for of_one in pairs]
+    every = [pair for of_one in pairs for pair in of_one]
+    return (
+        statistics.median(before for before, _ in every), statistics.median(after for _, after in every),
+        statistics.median(after / before for before, after in every), f"{min(ratios):.3f} to {max(ratios):.3f}",
+    )  # fmt: skip
 
 
 def cost(case: Case, place: Place, smarthost: Smarthost) -> float:
@@ -130,6 +147,7 @@ def instructions(kind: type[PassThrough], folder: Path, case: Case) -> float:
 
 def main() -> None:
     arguments = _arguments()
+    print(f"{interpreter()}; {arguments.instances} starts of {arguments.rounds} pairs")
     print(f"{'case':<10} {'relay':<18} {'before':>9} {'after':>9} {'ratio':>6}")
     with checked_out(arguments.base) as base:
         for name in arguments.case.split(","):
@@ -139,9 +157,8 @@ def main() -> None:
                     ratio, unit = after / before, "M instructions"
                 else:
                     kinds = [version(kind, folder, None) for folder in (base, PROJECT)]
-                    first, second = cpu_times(kinds, CASES[name], arguments.rounds)
-                    before, after = statistics.median(first), statistics.median(second)
-                    ratio, unit = statistics.median(b / a for a, b in zip(first, second, strict=True)), "ms"
+                    before, after, ratio, span = compared(kinds, CASES[name], arguments.rounds, arguments.instances)
+                    unit = f"ms  ({span})"
                 print(f"{name:<10} {kind.name:<18} {before:9.3f} {after:9.3f} {ratio:6.3f}  {unit}", flush=True)
 
 
@@ -152,7 +169,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("base", help="the commit to compare with")
     parser.add_argument("--case", default="small-10", help=f"names, separated by commas: {', '.join(CASES)}")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of each start; default: 3")
+    parser.add_argument("--instances", type=int, default=3, help="starts of both versions; default: 3")
     parser.add_argument("--instructions", action="store_true", help="count instructions with valgrind")
     return parser.parse_args()
 

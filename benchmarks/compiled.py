@@ -1,7 +1,7 @@
 """The benchmark's programs in C: compiled when they are first needed, kept in `.cache/bench`.
 
-Guarantees: a program is that of the sources beside this module, with the texts of `benchmarks.messages`. Without the compiler
-or OpenSSL's headers the error names the packages; no other program takes its place.
+Guarantees: a program is that of the sources beside this module, with the texts of `benchmarks.messages`. Without the
+compiler or OpenSSL's headers the error names the packages; no other program takes its place.
 """
 
 import hashlib

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from benchmarks import compiled
 from tests.peers import packages as peers
 
 CACHE: Final = peers.PROJECT / ".cache" / "bench"
@@ -23,11 +24,16 @@ LIBRARIES: Final = ("libevent-2.1-7", "libdb5.3", "libsecret-1-0")
 
 def main() -> None:
     """Download every available relay."""
-    for bring in (peers.ensure, _libraries, _unpack_all, _haraka):
+    for bring in (peers.ensure, _tools, _libraries, _unpack_all, _haraka):
         try:
             bring()
         except peers.PackagesMissing as missing:
-            print(f"A relay is left out without it. To install it:\n{missing}", file=sys.stderr)
+            print(f"A relay or a count is left out without it. To install it:\n{missing}", file=sys.stderr)
+
+
+def _tools() -> None:
+    if missing := peers.absent((*compiled.PACKAGES, "strace")):
+        peers.install(missing)
 
 
 def _libraries() -> None:

@@ -52,7 +52,7 @@ class ProcessGroup:
         """Remove the control group; its processes must have ended."""
         if self._group:
             deadline = time.monotonic() + 10
-            while self._pids() and time.monotonic() < deadline:
+            while self.pids() and time.monotonic() < deadline:
                 time.sleep(0.02)
             self._group.rmdir()
 
@@ -62,21 +62,26 @@ class ProcessGroup:
             for line in (self._group / "cpu.stat").read_text().splitlines():
                 if line.startswith("usage_usec"):
                     return int(line.split()[1]) / 1e6
-        return sum(_ticks(pid) for pid in self._pids()) / TICK
+        return sum(_ticks(pid) for pid in self.pids()) / TICK
 
     def memory(self) -> int:
         """Return the proportional set size of all processes, in octets."""
-        return sum(_pss(pid) for pid in self._pids())
+        return sum(_pss(pid) for pid in self.pids())
 
     def processes(self) -> int:
         """Return the number of processes."""
-        return len(self._pids())
+        return len(self.pids())
 
     def wake_ups(self) -> int:
         """Return how often the living threads have waited (voluntary context switches)."""
-        return sum(_voluntary_switches(pid) for pid in self._pids())
+        return sum(_voluntary_switches(pid) for pid in self.pids())
 
-    def _pids(self) -> list[int]:
+    def written(self) -> int:
+        """Return the octets written to disks, with those of ended processes whose parent waited for them."""
+        return sum(_written(pid) for pid in self.pids())
+
+    def pids(self) -> list[int]:
+        """Return the ids of all processes."""
         if self._group:
             return [int(pid) for pid in (self._group / "cgroup.procs").read_text().split()]
         found, waiting = [], list(self._ours)
@@ -158,6 +163,14 @@ def _ticks(pid: int) -> int:
     except OSError:
         return 0
     return sum(int(number) for number in after_name[11:15])  # utime, stime, cutime, cstime
+
+
+def _written(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in (PROC / str(pid) / "io").read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+    return 0
 
 
 def _pss(pid: int) -> int:

@@ -9,7 +9,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+COUNTS: Final = frozenset({"calls", "python_calls", "tasks", "futures", "system_calls"})
 
 
 @dataclass
@@ -39,6 +41,12 @@ class Run:
     load_cpu_per_1000: float | None = None
     smarthost_cpu_per_1000: float | None = None
     busiest_other: float | None = None  # the greater of load's and smarthost's share of a core
+    calls: float | None = None  # these six of one message; calls on the main thread, of Python and C
+    python_calls: float | None = None
+    tasks: float | None = None
+    futures: float | None = None
+    system_calls: float | None = None
+    written: float | None = None  # octets to disks
     memory_idle: int | None = None
     memory_peak: int | None = None
     memory_per_connection: float | None = None
@@ -56,6 +64,7 @@ class Run:
     failed_logins: int = 0
     transactions: int = 0
     flights_per_message: float | None = None
+    counted: bool = False  # its times, memory and sessions mean nothing
     failure: str = ""  # the reason why the run failed
 
     @property
@@ -91,7 +100,8 @@ class Summary:
 
     def median(self, figure: str) -> float | None:
         """Return the median of a figure over the runs that have it."""
-        values = [value for run in self.runs if (value := getattr(run, figure)) is not None]
+        runs = [run for run in self.runs if not run.counted or figure in COUNTS]
+        values = [value for run in runs if (value := getattr(run, figure)) is not None]
         return statistics.median(values) if values else None
 
     def trouble(self) -> str:

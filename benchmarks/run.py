@@ -1,18 +1,21 @@
 """One case for several relays: start all of them, measure them in turn round after round, stop them.
 
-Guarantees: every round has every relay once, so that a busy moment of the machine affects all; every error of a relay
-is in its Run. Idle relays keep running while another is measured; their cost is negligible.
+Guarantees: every round has every relay once, every second round in the opposite order, so that a busy moment of the
+machine affects all; every error of a relay is in its Run. With several instances each relay is started anew for each
+part of the rounds: two starts of one program differ, too. Idle relays keep running while another is measured; their
+cost is negligible.
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from benchmarks.case import SMALL, Case, Kind
+from benchmarks.counts import COUNTED, Counted, each, system_calls
 from benchmarks.process import Ended, Loads, Smarthost
 from benchmarks.process_group import MemoryWatch, ProcessGroup
 from benchmarks.relays.port import Job, Relay
@@ -23,8 +26,13 @@ PATIENCE: Final = 15.0
 IDLE_SECONDS: Final = 10.0
 MOST_SECONDS: Final = 8.0
 SETTLE_SECONDS: Final = 1.5  # writes after the reply cost CPU too
+COUNTED_MESSAGES: Final = 400
 END_OF_LOG: Final = 8
 END_OF_ERROR: Final = 2_000
+SAME: Final = (
+    "deliveries", "doubled", "wrong_login", "wrong_sender", "damaged", "strangers", "impatient", "connections",
+    "most_open", "handshakes", "resumed", "logins", "failed_logins", "transactions",
+)  # of the smarthost's counts  # fmt: skip
 Show = Callable[[str], None]
 
 
@@ -48,10 +56,33 @@ class Place:
 
 
 def measure(
-    case: Case, kinds: Sequence[type[Relay]], rounds: int, show: Show, most_seconds: float = MOST_SECONDS
+    case: Case,
+    kinds: Sequence[type[Relay]],
+    rounds: int,
+    show: Show,
+    most_seconds: float = MOST_SECONDS,
+    instances: int = 1,
 ) -> list[Run]:
     """Return all runs; small messages are sent for at most this many seconds."""
     runs = []
+    for instance in range(min(instances, rounds)):
+        with _started(case, kinds, show) as (smarthost, places):
+            for number in range(instance, rounds, instances):
+                for place in places if number % 2 == 0 else reversed(places):
+                    run = _one(case, place, smarthost, most_seconds)
+                    runs.append(run)
+                    show(f"{case.name} round {number + 1}: {describe(run)}")
+                    if run.trouble():
+                        show("    " + "\n    ".join(place.relay.log().splitlines()[-END_OF_LOG:]))
+    if case.counted:
+        runs += _counted(case, kinds, show)
+    order = {kind.name: number for number, kind in enumerate(kinds)}
+    return sorted(runs, key=lambda run: order[run.relay])
+
+
+@contextlib.contextmanager
+def _started(case: Case, kinds: Sequence[type[Relay]], show: Show) -> Iterator[tuple[Smarthost, list[Place]]]:
+    """A smarthost, and those relays in front of it that start and are not overstrained by the case."""
     with TemporaryDirectory(prefix="bench-") as folder, contextlib.ExitStack() as things:
         Path(folder).chmod(0o755)
         smarthost = things.enter_context(Smarthost(Path(folder), pipelining=case.pipelining, rtt=case.rtt))
@@ -59,17 +90,54 @@ def measure(
             senders=case.senders, tls_port=smarthost.tls_port, starttls_port=smarthost.starttls_port,
             ca_file=smarthost.ca_file, per_account=case.per_account, clients=case.connections,
         )  # fmt: skip
-        places = [
-            place for kind in kinds if kind.name not in case.too_much_for and (place := _start(kind, job, things, show))
-        ]
-        for number in range(rounds):
-            for place in places:
-                run = _one(case, place, smarthost, most_seconds)
-                runs.append(run)
-                show(f"{case.name} round {number + 1}: {describe(run)}")
-                if run.trouble():
-                    show("    " + "\n    ".join(place.relay.log().splitlines()[-END_OF_LOG:]))
-    return runs
+        chosen = [kind for kind in kinds if kind.name not in case.too_much_for]
+        yield smarthost, [place for kind in chosen if (place := _start(kind, job, things, show))]
+
+
+def _counted(case: Case, kinds: Sequence[type[Relay]], show: Show) -> list[Run]:
+    """The counts of a message, in runs whose times mean nothing."""
+    few = replace(case, flows=(replace(case.flows[0], messages=COUNTED_MESSAGES),))
+    found = []
+    with _started(case, [kind for kind in kinds if kind.name != STRAIGHT], show) as (smarthost, places):
+        for place in places:
+            run = _one(few, place, smarthost, MOST_SECONDS)  # warm up
+            try:
+                with system_calls(place.group) as calls:
+                    run = send(few, place, smarthost)
+                run = _count_only(run, system_calls=sum(calls.values()) / max(1, run.accepted))
+            except (FileNotFoundError, RuntimeError) as failure:
+                show(f"{place.name}: system calls are not counted: {failure}")
+                run = _count_only(run)
+            found.append(run)
+    with _started(case, [COUNTED[kind] for kind in COUNTED if kind in kinds], show) as (smarthost, places):
+        for place in places:
+            assert isinstance(place.relay, Counted)
+            _one(few, place, smarthost, MOST_SECONDS)
+            place.relay.counts()
+            run = send(few, place, smarthost)
+            figures = each(place.relay.counts(), max(1, run.accepted))
+            found.append(
+                _count_only(run, **{name: figures[name] for name in ("calls", "python_calls", "tasks", "futures")})
+            )
+    for run in found:
+        show(f"{case.name} counted: {describe(run)}")
+    return found
+
+
+def _count_only(run: Run, **figures: Any) -> Run:
+    """The run without what a clock measured."""
+    facts = {name: getattr(run, name) for name in SAME}
+    return Run(
+        run.case,
+        run.relay,
+        run.accepted,
+        run.refused,
+        expected=run.expected,
+        counted=True,
+        failure=run.failure,
+        **facts,
+        **figures,
+    )
 
 
 def _one(case: Case, place: Place, smarthost: Smarthost, most_seconds: float) -> Run:
@@ -91,6 +159,9 @@ def describe(run: Run) -> str:
         "KB/connection": run.memory_per_connection and run.memory_per_connection / 1e3,
         "wake-ups/s": run.wake_ups_per_second, "first s": run.first_delivery_seconds, "drain s": run.drain_seconds,
         "others' core": run.busiest_other, "flights": run.flights_per_message,
+        "KB written": run.written and run.written / 1e3,
+        "calls": run.calls, "Python calls": run.python_calls, "tasks": run.tasks, "futures": run.futures,
+        "system calls": run.system_calls,
     }  # fmt: skip
     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if value is not None)
     upstream = f"connections {run.connections}, logins {run.logins}"
@@ -132,12 +203,12 @@ def send(case: Case, place: Place, smarthost: Smarthost) -> Run:
         Loads(place.relay.port, names, case.flows, ca_file=ca_file, spread=case.rtt) as load,
         MemoryWatch(place.group) as watch,
     ):
-        before, used = smarthost.forget(), place.group.cpu()
+        before, used, written = smarthost.forget(), place.group.cpu(), place.group.written()
         done = load.send()
         expected = sum(done[flow.name]["accepted"] * flow.recipients for flow in case.flows)
         counts = smarthost.wait(expected, PATIENCE + 12 * case.rtt)
         time.sleep(SETTLE_SECONDS)
-        used = place.group.cpu() - used
+        used, written = place.group.cpu() - used, place.group.written() - written
     counts |= {name: smarthost.counts()[name] for name in ("doubled", "strangers", "wrong_login", "deliveries")}
     run = _run(case, place, counts, expected)
     _add_load(run, case, done)
@@ -154,15 +225,12 @@ def send(case: Case, place: Place, smarthost: Smarthost) -> Run:
         if not straight:
             run.cpu_per_1000 = used / accepted * 1000
             run.memory_peak = watch.peak
+            run.written = written / accepted
     return run
 
 
 def _run(case: Case, place: Place, counts: dict[str, Any], expected: int) -> Run:
-    same = (
-        "deliveries", "doubled", "wrong_login", "wrong_sender", "damaged", "strangers", "impatient", "connections",
-        "most_open", "handshakes", "resumed", "logins", "failed_logins", "transactions",
-    )  # fmt: skip
-    run = Run(case.name, place.name, expected=expected, **{name: counts[name] for name in same})
+    run = Run(case.name, place.name, expected=expected, **{name: counts[name] for name in SAME})
     if place.name != STRAIGHT:
         run.memory_idle, run.processes = place.memory_idle, place.group.processes()
         run.start_seconds = place.start_seconds

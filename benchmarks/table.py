@@ -44,6 +44,7 @@ def _goal(goal: Goal) -> str:
 def _describe(case: Case) -> str:
     flows = ", beside it ".join(
         f"{flow.messages or ''} messages of {flow.size / 1000:g} KB over {flow.connections} connections, "
+        f"{'a new one for each message, ' if flow.each else ''}"
         f"{flow.senders} senders, {flow.recipients} recipient{'s' if flow.recipients > 1 else ''}"
         for flow in case.flows
     )
@@ -84,6 +85,10 @@ def _figure(name: str, factor: float = 1.0, digits: int = 3) -> Callable[[Summar
     return shown
 
 
+def _both(one: str, other: str) -> str:
+    return f"{one} ({other})" if one else ""
+
+
 _UPSTREAM: Final[list[Column]] = [
     ("connections", _figure("connections")),
     ("TLS handshakes (resumed)", lambda row: f"{_figure('handshakes')(row)} ({_figure('resumed')(row)})"),
@@ -102,6 +107,13 @@ _OTHERS: Final[list[Column]] = [
     ),
     ("busier of both, of a core", _figure("busiest_other", digits=2)),
 ]
+_COUNTS: Final[list[Column]] = [
+    ("calls (Python)", lambda row: _both(_figure("calls", digits=4)(row), _figure("python_calls", digits=4)(row))),
+    ("tasks", _figure("tasks", digits=2)),
+    ("futures", _figure("futures", digits=2)),
+    ("system calls", _figure("system_calls")),
+    ("KB written", _figure("written", 1e-3)),
+]
 _RATE: Final[list[Column]] = [("msg/s", _figure("per_second")), ("accepts/s", _figure("accepts_per_second"))]
 _SPEED: Final[list[Column]] = [("MB/s", _figure("megabytes_per_second"))]
 _BESIDE: Final = [
@@ -109,7 +121,7 @@ _BESIDE: Final = [
     *_COST, *_UPSTREAM,
 ]  # fmt: skip
 _COLUMNS: Final[dict[Kind, list[Column]]] = {
-    Kind.THROUGH: [*_RATE, *_SPEED, *_PEOPLE, *_COST, *_UPSTREAM, *_OTHERS],
+    Kind.THROUGH: [*_RATE, *_SPEED, *_PEOPLE, *_COST, *_COUNTS, *_UPSTREAM, *_OTHERS],
     Kind.HELD: [
         ("idle MB", _figure("memory_idle", 1 / MB)),
         ("held MB", _figure("memory_peak", 1 / MB)),

@@ -1,4 +1,4 @@
-"""The floor of CPU: a program in C that only takes a message and sends it on over a kept session with the author's login."""
+"""The floor of CPU: a program in C that only takes a message and sends it on over its author's kept session."""
 
 from pathlib import Path
 

@@ -110,10 +110,13 @@ def test_both_pairs_say_the_same_octets_and_count_the_same(tmp_path: Path, flow:
     for load, host in itertools.product(LOADS, SMARTHOSTS):
         folder = tmp_path / f"{load}-{host}"
         with smarthost_of(host, folder, pipelining=pipelining) as smarthost:
-            with Recorder(folder / "recorder", smarthost) as recorder:
-                with Load(recorder.port, "r1", flow, ca_file=recorder.ca_file, program=PROGRAMS[load]("load")) as client:
-                    client.go()
-                    report = client.report()
+            program = PROGRAMS[load]("load")
+            with (
+                Recorder(folder / "recorder", smarthost) as recorder,
+                Load(recorder.port, "r1", flow, ca_file=recorder.ca_file, program=program) as client,
+            ):
+                client.go()
+                report = client.report()
             counts = smarthost.wait(flow.messages * flow.recipients, SECONDS)
         assert (report["accepted"], counts["transactions"]) == (flow.messages, flow.messages)
         assert counts["deliveries"] == flow.messages * flow.recipients
@@ -183,7 +186,10 @@ def converse(smarthost: Smarthost, pieces: int) -> list[bytes]:
             # pipelined without an offer, and a message whose octets come with the next commands
             replies += [say(secured, b"".join(MAIL), pieces), *(reply_of(secured) for _ in MAIL[1:])]
             replies += [say(secured, b"DATA\r\n", pieces)]
-            replies += [say(secured, messages.header("f", 1) + messages.body(9) + b".\r\nNOOP\r\n", pieces), reply_of(secured)]
+            replies += [
+                say(secured, messages.header("f", 1) + messages.body(9) + b".\r\nNOOP\r\n", pieces),
+                reply_of(secured),
+            ]
             smarthost.be_busy(busy=True)
             replies += [say(secured, b"MAIL FROM:<s0001@office.example>\r\n", pieces)]
             assert secured.recv(1) == b""
@@ -262,10 +268,12 @@ class Refuser:
 def test_both_loads_count_refusals_alike(replies: Sequence[str]) -> None:
     seen = []
     for kind in LOADS:
-        with Refuser(("220 hello", "250-server\r\n250 SIZE", *replies)) as server:
-            with Load(server.port, "r", Flow("small", 1, 1, senders=1), program=PROGRAMS[kind]("load")) as load:
-                load.go()
-                report = without_times(load.report())
+        with (
+            Refuser(("220 hello", "250-server\r\n250 SIZE", *replies)) as server,
+            Load(server.port, "r", Flow("small", 1, 1, senders=1), program=PROGRAMS[kind]("load")) as load,
+        ):
+            load.go()
+            report = without_times(load.report())
         seen.append((server.heard, report))
     assert seen[0] == seen[1]
     assert seen[0][1]["accepted"] == 0
@@ -289,7 +297,9 @@ def test_a_message_of_the_floor_arrives_whole_on_its_authors_kept_session() -> N
     [run] = measure(case, [FloorInC], 1, print)
     assert run.trouble() == ""
     assert (run.deliveries, run.connections, run.logins, run.flights_per_message) == (400, 0, 0, 5)
-    [run] = measure(Case("large", (Flow("large", 2, 4, size=3_000_000, senders=2),), pipelining=True), [FloorInC], 1, print)
+    [run] = measure(
+        Case("large", (Flow("large", 2, 4, size=3_000_000, senders=2),), pipelining=True), [FloorInC], 1, print
+    )
     assert (run.trouble(), run.deliveries) == ("", 4)
 
 
@@ -306,5 +316,5 @@ def test_the_smarthost_far_away_answers_a_round_trip_later(tmp_path: Path) -> No
 def test_a_missing_compiler_is_said_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "CACHE", tmp_path / "cache")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CannotCompile, match="gcc is not here\nsudo apt-get install .*gcc libc6-dev libssl-dev"):
+    with pytest.raises(CannotCompile, match=r"gcc is not here\nsudo apt-get install .*gcc libc6-dev libssl-dev"):
         compiled("load")

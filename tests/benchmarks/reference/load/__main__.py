@@ -1,6 +1,6 @@
 """The load in Python: `benchmarks/c/load.c` must send the same octets and give the same results.
 
-    python -m tests.benchmarks.reference.load port=2525 run=r1 name=small connections=10 ...
+python -m tests.benchmarks.reference.load port=2525 run=r1 name=small connections=10 ...
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The smarthost in Python: `benchmarks/c/smarthost.c` must give the same replies and counts.
 
-    python -m tests.benchmarks.reference.smarthost certificate=x.pem key=x.key pipelining=0 rtt=0.02
+python -m tests.benchmarks.reference.smarthost certificate=x.pem key=x.key pipelining=0 rtt=0.02
 """
 
 import asyncio
