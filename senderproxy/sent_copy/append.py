@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final
 
 from senderproxy.sent_copy.connection import ImapConnection, ImapStep, NotImap, TooMuchData, quoted
-from senderproxy.sent_copy.ports import MARK_FIELD, Copy
+from senderproxy.sent_copy.ports import Copy
 from senderproxy.sent_copy.refusals import NegativeAnswer, answer_of
 
 _UNASKED: Final = 64 * 1024  # octets sent without waiting for the server, with LITERAL+: one round trip less
@@ -59,8 +59,7 @@ class Appending:
         """Store the copy in the folder. Raises AppendRefused, UnreadableCopy, UnsuitableCopy, as ImapConnection."""
         copy, connection = self._copy, self._connection
         connection.attempt.step = ImapStep.APPEND
-        field = f"{MARK_FIELD}: {copy.mark}\r\n".encode("ascii")
-        size = len(field) + copy.size
+        size = len(copy.mark_field) + copy.size
         unasked = size <= self._unasked_limit()
         tag = next(self._tags)
         date = internal_date(copy.sent_at).encode("ascii")
@@ -69,7 +68,7 @@ class Appending:
         if not unasked:
             self._read_answer(tag, wants_continuation=True)
         try:
-            self._send_message(field)
+            self._send_message()
         except OSError:
             if not self._is_stored(tag):
                 raise
@@ -83,9 +82,9 @@ class Appending:
             return _UNASKED
         return _UNASKED_SMALL if self._capabilities & {b"LITERAL-", b"IMAP4REV2"} else 0
 
-    def _send_message(self, field: bytes) -> None:
+    def _send_message(self) -> None:
         left, blocks = self._copy.size, self._copy.blocks()
-        self._connection.send(field)
+        self._connection.send(self._copy.mark_field)
         block = _next(blocks)
         while block:
             following = _next(blocks)

@@ -57,9 +57,9 @@ class ImapFolders:
             target = session.find_folder(copy.folder)
             if copy.may_be_stored and target.exists and session.has_copy(target, copy):
                 return AlreadyThere(target.name)
-            limit = session.size_limit(target)
-            if limit is not None and copy.size > limit:
-                return results.too_large(server, target.name, copy.size, limit)
+            limit, size = session.size_limit(target), len(copy.mark_field) + copy.size
+            if limit is not None and size > limit:
+                return results.too_large(server, target.name, size, limit)
             if created := not target.exists:
                 session.create_folder(target)
             transfer = Appending(session.connection, session.capabilities, copy)

@@ -5,6 +5,7 @@ Each result has words for the operator; texts of the server in it are printable 
 Not here: the IMAP dialogue (sent_copy.imap), which loads imapclient; repetition of an attempt (the caller).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from senderproxy.routing.account import Credential
 from senderproxy.routing.provider import ImapServer
 
 MARK_FIELD: Final = "X-Senderproxy-Copy"  # first field of each copy; its value is the mark
+_MARK: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ class Copy:
     mark: str
     folder: str | None = None
     may_be_stored: bool = False
+
+    def __post_init__(self) -> None:
+        if not _MARK.fullmatch(self.mark):
+            raise ValueError("a mark has up to 64 of A-Z a-z 0-9 . _ -")
+
+    @property
+    def mark_field(self) -> bytes:
+        """The first field of the copy, with its line end."""
+        return f"{MARK_FIELD}: {self.mark}\r\n".encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

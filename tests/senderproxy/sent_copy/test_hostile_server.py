@@ -187,4 +187,4 @@ def test_a_large_copy_needs_little_memory() -> None:
         [content] = server.sent()
     kilobytes = int(done.stdout.split()[0])
     assert len(content) == LARGE + len(b"X-Senderproxy-Copy: mark\r\n")
-    assert kilobytes < 12 * 1024  # half of it are the libraries
+    assert kilobytes < 8 * 1024  # 4.4 MB, whatever the size of the copy: imapclient and imaplib

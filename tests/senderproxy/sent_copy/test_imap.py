@@ -378,6 +378,18 @@ def test_a_message_over_the_limit_is_not_sent(capability: str) -> None:
         assert FOLDERS.append_copy(address(server), PASSWORD_LOGIN, copy()) == Stored("Gesendet")
 
 
+def test_the_limit_counts_our_field() -> None:
+    for limit, kind in ((len(stored()) - 1, Refused), (len(stored()), Stored)):
+        with imap_server(Scripted(after_login=f"IMAP4rev1 SPECIAL-USE APPENDLIMIT={limit}")) as server:
+            assert isinstance(FOLDERS.append_copy(address(server), PASSWORD_LOGIN, copy()), kind)
+
+
+@pytest.mark.parametrize("mark", ["", "a b", "a\r\nBcc: x@y", "ä", "x" * 65])
+def test_a_mark_is_one_word(mark: str) -> None:
+    with pytest.raises(ValueError, match="mark"):
+        copy(mark=mark)
+
+
 def test_a_folder_without_a_limit_takes_any_size() -> None:
     with imap_server(Scripted(after_login="IMAP4rev1 SPECIAL-USE APPENDLIMIT")) as server:
         assert FOLDERS.append_copy(address(server), PASSWORD_LOGIN, copy()) == Stored("Gesendet")
