@@ -7,12 +7,17 @@ ARGS ?=
 # Number of test processes; the slow tests mostly wait for real peers.
 JOBS ?= 4
 
-.PHONY: demo test test-package test-oauth pages test-arm storm hostile field fuzz fast check bench bench-compare .bench .bench-compare deb image format docs translations clean
+# Some machines set it; then each of the thousand processes of the tests would compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-package test-oauth pages test-arm storm hostile field fuzz fast check compiled bench bench-compare .bench .bench-compare deb image format docs translations clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
 
-test: check $(VENV)/.dev
+# Four processes collect the tests: they find each test compiled. What cannot be collected, they report.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check compiled
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
@@ -21,7 +26,7 @@ LONGER := tests/package/ansible.py tests/package/longer.py tests/package/rebuild
 # The Debian package alone, also on Ubuntu 24.04, from Debian 12 to 13, and back to an older version. As root; the first run makes the releases.
 test-package: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
-	$(BIN)/python -m pytest tests/package/test_*.py $(LONGER) --durations=0 $(ARGS)
+	DPKG_DEB_COMPRESSOR_LEVEL=6 $(BIN)/python -m pytest tests/package/test_*.py $(LONGER) --durations=0 $(ARGS)
 
 # Of the tests, the logins with OAuth: a real authorization server (Node, fetched by npm), and servers that ask it about tokens.
 test-oauth: $(VENV)/.dev
@@ -40,10 +45,10 @@ test-arm: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/package/arm64.py $(ARGS)
 
 # Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
-# Then let single calls of the disk, of sockets, files and threads fail.
+# Then let single calls of the disk, of sockets, files and threads fail, and cut the power at each moment of a spool's day.
 storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)
-	POINTS=200 $(BIN)/python -m pytest tests/hostile/test_one_failure.py
+	POINTS=200 MOMENTS=1000000 $(BIN)/python -m pytest tests/hostile/test_one_failure.py tests/crash/test_power_cut.py
 
 # All hostile clients, providers, disks and name servers at once, beside ten polite clients; each of them alone is in
 # `make test`. It needs a machine that does nothing else.
@@ -59,12 +64,17 @@ field: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak.day $(or $(MINUTES),10) $(SEED)
 
-# Random inputs for all parsers: so many examples for each test. Found failures are tried first in the next run.
+# Random inputs for all parsers: so many examples for each test. Found failures are tried first in the next run. Then hostile
+# inputs of full length, for the time that they take.
 fuzz: $(VENV)/.dev
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest tests/fuzz -n $(JOBS) $(ARGS)
+	LONG_INPUTS=1 $(BIN)/python -m pytest tests/senderproxy/test_linear_time.py $(ARGS)
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+compiled: $(VENV)/.dev
+	@$(BIN)/python -m pytest --collect-only -qq > /dev/null 2>&1 || true
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

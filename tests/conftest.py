@@ -5,6 +5,7 @@ whatever level, is searched for it; a test in which it shows has failed, whateve
 """
 
 import asyncio
+import gc
 import inspect
 import logging
 import os
@@ -34,6 +35,17 @@ settings.load_profile("suite")
 _LONGEST = ("tests/package/test_life.py", "tests/crash/test_power_cut.py")
 
 CANARY = "geheim-"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while the tests are collected, and look for none among them later: they stay to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

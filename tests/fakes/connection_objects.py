@@ -33,8 +33,7 @@ def no_collector() -> Iterator[None]:
     """Only reference counting frees memory, as in the service between two full collections.
 
     What earlier tests left, in the tracebacks that a test runner keeps, does not count: frozen objects are not listed, and
-    the list of the others is short. A collection of all of them takes seconds: a test that comes here again and again does
-    it once, in a block of its own around the others.
+    the list of the others is short. They stay frozen: with the tests of a whole run among them, a collection takes seconds.
     """
     outermost = gc.isenabled()
     free_closed_transports()
@@ -46,7 +45,6 @@ def no_collector() -> Iterator[None]:
     finally:
         if outermost:
             gc.enable()
-            gc.unfreeze()
 
 
 def inbound(port: int) -> Counter[str]:

@@ -13,14 +13,13 @@ from typing import Any, Self
 
 import pytest
 
-from deploy.container.__main__ import USER, make_image
+from deploy.container.__main__ import USER
 from tests.journeys.people import AUTHORS
 from tests.peers.bench import Bench
 from tests.peers.letters import hand_in, letters_from
 from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, PATIENCE, Program, wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
-from tests.peers.releases import release
 
 reason = why_not_here("debootstrap", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [
@@ -30,18 +29,6 @@ pytestmark = [
 
 SCRIPT = Path(__file__).with_name("container.sh")
 ANNA = AUTHORS[0]
-
-
-@pytest.fixture(scope="module")
-def image(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive."""
-    architecture = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
-    dist = tmp_path_factory.mktemp("image")
-    os.environ["SOURCE_DATE_EPOCH"] = "1790000000"
-    try:
-        return make_image(release("bookworm"), package, architecture.stdout.strip(), dist)
-    finally:
-        del os.environ["SOURCE_DATE_EPOCH"]
 
 
 @pytest.fixture(scope="module")
