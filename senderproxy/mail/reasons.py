@@ -5,7 +5,7 @@ Not here: reasons without a name or number in them, which are marked (`N_`) wher
 """
 
 import re
-from functools import cache
+from functools import lru_cache
 from string import Formatter
 from typing import Final
 
@@ -71,7 +71,7 @@ def _value(name: str, value: str) -> str:
     return _(value) if value in (SENDER, REVERSE_PATH) else value
 
 
-@cache
+@lru_cache(maxsize=1)
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Each template with its pattern, which has two parts at most: a search is linear in each."""
     return tuple((template, re.compile(_pattern(template), re.DOTALL)) for template in _TEMPLATES)
