@@ -18,7 +18,7 @@ from tests.peers.packages import PROJECT, apt_line
 SOURCES: Final = Path(__file__).with_name("c")
 CACHE: Final = PROJECT / ".cache" / "bench" / "c"
 PACKAGES: Final = ("gcc", "libc6-dev", "libssl-dev")
-_OPTIONS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-format-truncation")
+_OPTIONS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-format-truncation")
 _CHECKED: Final = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover")
 
 
