@@ -35,7 +35,8 @@ def documented_location(port: int) -> str:
 @contextmanager
 def page(office: PageOffice, port: int) -> Iterator[Program]:
     """The page's process on a port."""
-    words = ["--sockets", office.sockets, "--state", office.folder / "state", "--listen", f"127.0.0.1:{port}"]
+    state, address = office.folder / "state", f"127.0.0.1:{port}"
+    words: list[str | Path] = ["--sockets", office.sockets, "--state", state, "--listen", address]
     program = Program("page", [sys.executable, "-m", "senderproxy", "web", *words], office.folder / "page.log")
     try:
         program.wait_until(lambda: listens(port), "the page listens")
