@@ -53,7 +53,9 @@ class NoSpool(Spool):
     async def claim_jobs(self, kind: str, lane: Lane, limit: int) -> Sequence[JobClaim]:
         self._fail()
 
-    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+    async def settle_job(
+        self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "", events: Sequence[Event] = ()
+    ) -> None:
         self._fail()
 
     async def due_jobs(self, kind: str) -> Mapping[Lane, timedelta]:

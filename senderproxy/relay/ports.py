@@ -240,6 +240,7 @@ class JobClaim:
     attempts: int  # before this one
     why: str  # reason of the last retry; empty: none
     submission: Submission | None
+    age: timedelta | None = None  # since it was stored; None while ages are uncertain
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,11 +331,14 @@ class Spool(Protocol):
         """
         ...
 
-    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+    async def settle_job(
+        self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "", events: Sequence[Event] = ()
+    ) -> None:
         """Retry the job after that delay, for that reason, or else delete it: it is done, or dropped.
 
-        Return when that is synced. With the last job and the last recipient of a message, its content is deleted.
-        Raises ValueError if the lease has ended.
+        `events`: of the message to which it belongs; of a job without a message they are dropped. Return when that is
+        synced. With the last job and the last recipient of a message, its content is deleted. Raises ValueError if the
+        lease has ended.
         """
         ...
 

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, assert_never
 
 from senderproxy.mail.address import ForwardPath
-from senderproxy.tracking.record import MessageRecord, RecipientStatus
+from senderproxy.tracking.record import SENT_COPY_JOBS, Lane, MessageRecord, RecipientStatus
 from senderproxy.tracking.timeline import named, next_try, size_in_words, time_in_words, way_in_words
 from senderproxy.translation import _, ngettext
 
@@ -52,7 +52,15 @@ def nothing_listed(*, is_filtered: bool) -> str:
 
 
 def job_in_words(job: Mapping[str, Any]) -> str:
-    """A line on the jobs of one kind and lane: this version does none, so they are of a later version."""
+    """A line on the jobs of one kind and lane. This version does those of copies; others are of a later version."""
+    if job["kind"] == SENT_COPY_JOBS:
+        text = ngettext(
+            "{count} copy for the Sent folder of account {account} waits for {age}",
+            "{count} copies for the Sent folder of account {account} wait, the oldest for {age}",
+            job["count"],
+        )
+        account = Lane.parse(job["lane"]).name
+        return text.format(count=job["count"], account=account, age=time_in_words(timedelta(seconds=job["age"])))
     text = ngettext(
         "{count} job of kind {kind} in lane {lane}, stored {age} ago by a later version, waits for that version",
         "{count} jobs of kind {kind} in lane {lane}, stored since {age} by a later version, wait for that version",

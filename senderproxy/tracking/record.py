@@ -15,6 +15,7 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply
 
 ACCOUNT_LANE: Final = "account"  # kind of the lanes of accounts; their name is the account's id
+SENT_COPY_JOBS: Final = "sent_copy"  # kind of the jobs of copies, in the lanes of accounts; never changed
 
 
 class EventKind(Enum):
@@ -36,6 +37,18 @@ class EventKind(Enum):
     REPORTED = "reported"  # to the author. Facts: report (its id), kind (failed, expired, delayed, cancelled), to
     UNREPORTED = "unreported"  # no report to the author. Facts: why
     FAULT = "fault"  # internal error in an attempt. Facts: why
+    # The copy in the Sent folder. Facts: state (tracking.record.CopyState), account, folder, why, note
+    COPY = "copy"
+
+
+class CopyState(Enum):
+    """The state of the copy of a message in a Sent folder. The values are stored on disk: never changed."""
+
+    WAITING = "waiting"  # it will be stored, or tried again. Facts: why, of a try
+    STORED = "stored"  # Facts: folder
+    LOST = "lost"  # the message left, and the copy could not be kept. Facts: why
+    GIVEN_UP = "given_up"  # Facts: why
+    DROPPED = "dropped"  # the account has no copies any more
 
 
 @dataclass(frozen=True, slots=True)

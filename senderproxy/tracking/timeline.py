@@ -14,6 +14,7 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reasons import part_in_words, reason_in_words, value_in_words
 from senderproxy.tracking.record import (
     Blocked,
+    CopyState,
     Event,
     EventKind,
     Lane,
@@ -245,6 +246,27 @@ def _reported(facts: Mapping[str, str], recipients: str) -> str:
     return _("{report} sent to {address}").format(report=kind, address=to) + recipients + report
 
 
+_COPIES: Final = {
+    CopyState.WAITING.value: N_("copy for the Sent folder waits"),
+    CopyState.STORED.value: N_("copy stored in the Sent folder"),
+    CopyState.LOST.value: N_("copy for the Sent folder lost"),
+    CopyState.GIVEN_UP.value: N_("copy for the Sent folder given up"),
+    CopyState.DROPPED.value: N_("copy for the Sent folder dropped: the account has no copies any more"),
+}
+
+
+def _copy(facts: Mapping[str, str], _recipients: str) -> str:
+    state = facts.get("state", "")
+    if state == CopyState.STORED.value and facts.get("folder"):
+        words = _("copy stored in the folder {folder}").format(folder=facts["folder"])
+    else:
+        words = _(_COPIES.get(state, N_("copy for the Sent folder")))
+    account = _(" (account {account})").format(account=facts["account"]) if facts.get("account") else ""
+    why = f": {_(facts['why'])}" if facts.get("why") else ""
+    note = f"; {_(facts['note'])}" if facts.get("note") else ""
+    return words + account + why + note
+
+
 _SENTENCES: Final[Mapping[EventKind, Callable[[Mapping[str, str], str], str]]] = {
     EventKind.ACCEPTED: _accepted,
     EventKind.REFUSED: lambda facts, _recipients: _("refused to the client") + _reply(facts) + _hint(facts),
@@ -259,6 +281,7 @@ _SENTENCES: Final[Mapping[EventKind, Callable[[Mapping[str, str], str], str]]] =
     EventKind.REPORTED: _reported,
     EventKind.UNREPORTED: lambda facts, recipients: _("no report sent") + recipients + _why(facts),
     EventKind.FAULT: lambda facts, recipients: _("internal error in an attempt") + recipients + _why(facts),
+    EventKind.COPY: _copy,
 }
 
 

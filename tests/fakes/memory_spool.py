@@ -332,14 +332,20 @@ class MemorySpool:
             self._leases += 1
             one.lease = str(self._leases)
             submission = self.entries[one.message].submission if one.job.holds_content else None
-            claims.append(JobClaim(Lease(one.lease), kind, lane, one.job.payload, one.attempts, one.why, submission))
+            age = now - one.added_at
+            claims.append(
+                JobClaim(Lease(one.lease), kind, lane, one.job.payload, one.attempts, one.why, submission, age)
+            )
         return claims
 
-    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+    async def settle_job(
+        self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "", events: Sequence[Event] = ()
+    ) -> None:
         self._raise_fault()
         found = [one for one in self.jobs if one.lease == claim.lease.id]
         if not found:
             raise ValueError(f"the job of kind {claim.kind} is not leased")
+        self.entries[found[0].message].events += events
         if retry_in is None:
             self.jobs.remove(found[0])
         else:

@@ -499,6 +499,22 @@ async def test_a_job_is_retried_or_gone(opened: Open, clock: StillClock) -> None
         assert await spool.job_totals() == []
 
 
+async def test_the_end_of_a_job_and_its_events_are_one_commit(opened: Open, clock: StillClock) -> None:
+    tried = Event(clock.now(), EventKind.COPY, (), {"state": "waiting", "why": "mailbox full"})
+    done = Event(clock.now(), EventKind.COPY, (), {"state": "stored", "folder": "Gesendet"})
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1", state=DELIVERED), jobs=(copy_job(),)))
+        before = list(await spool.events("a1"))
+        clock.pass_by(timedelta(minutes=20))
+        (claim,) = await spool.claim_jobs(COPY, ANNA, 1)
+        assert claim.age == timedelta(minutes=20)
+        await spool.settle_job(claim, retry_in=-timedelta(minutes=20), events=[tried])  # in its old place, due at once
+        assert await spool.due_jobs(COPY) == {ANNA: -timedelta(minutes=20)}
+        (claim,) = await spool.claim_jobs(COPY, ANNA, 1)
+        await spool.settle_job(claim, events=[done])
+        assert list(await spool.events("a1")) == [*before, tried, done]
+
+
 async def test_a_content_stays_until_the_last_recipient_and_the_last_job_are_final(opened: Open) -> None:
     async with opened() as spool:
         await spool.accept(replace(arrival("a1"), jobs=(copy_job(b"1"),)))

@@ -26,9 +26,9 @@ from senderproxy.spool.sqlite.claims import Claims
 from senderproxy.spool.sqlite.leases import LeasedMessage, LeasedRows
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.spool.sqlite.spool_time import SpoolTime
-from senderproxy.spool.sqlite.statements import DROP_CONTENT
+from senderproxy.spool.sqlite.statements import DROP_CONTENT, add_events
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
-from senderproxy.tracking.record import Lane
+from senderproxy.tracking.record import Event, Lane
 
 DUE: Final = (
     "SELECT due_at, number FROM job INDEXED BY job_due"
@@ -37,7 +37,9 @@ DUE: Final = (
 NEXT_LANE: Final = (
     "SELECT lane FROM job INDEXED BY job_due WHERE kind = ? AND lane > ? AND due_at IS NOT NULL ORDER BY lane LIMIT 1"
 )
-JOB: Final = "SELECT kind, lane, payload, message, holds_content, seal, attempts, why FROM job WHERE number = ?"
+JOB: Final = (
+    "SELECT kind, lane, payload, message, holds_content, seal, attempts, why, added_at FROM job WHERE number = ?"
+)
 END: Final = "DELETE FROM job WHERE number = ?"
 RETRY: Final = "UPDATE job SET due_at = ?, attempts = attempts + 1, why = ? WHERE number = ?"
 HOLD: Final = "UPDATE job SET due_at = NULL, why = ? WHERE number = ?"
@@ -129,13 +131,14 @@ class Jobs:
 
     async def _read(self, found: _LeasedJob) -> JobClaim:
         """The claim on a leased job. Raises UnreadableRow."""
-        kind, lane, payload, _message, _holds, seal, attempts, why = found.row
+        kind, lane, payload, _message, _holds, seal, attempts, why, added_at = found.row
         if seal != _seal(found.row[:_FIXED]):
             raise UnreadableRow("its row is damaged (wrong checksum)")
         submission: Submission | None = None
         if found.message is not None:
             submission = await self._claims.read_submission(found.message)
-        return JobClaim(Lease(found.lease), kind, Lane.parse(lane), payload, attempts, why, submission)
+        age = self._time.age(added_at)
+        return JobClaim(Lease(found.lease), kind, Lane.parse(lane), payload, attempts, why, submission, age)
 
     async def _hold(self, found: _LeasedJob, why: str) -> None:
         event(_log, log_events.JOB_UNREADABLE, kind=found.row[0], why=why)
@@ -146,7 +149,9 @@ class Jobs:
         hold = WriteJob(run=run, uses_reserve=True, done=lambda _: self._leases.give_back(found.lease))
         await self._writer.submit(hold)
 
-    async def settle(self, claim: JobClaim, retry_in: timedelta | None, why: str) -> str | None:
+    async def settle(
+        self, claim: JobClaim, retry_in: timedelta | None, why: str, events: Sequence[Event]
+    ) -> str | None:
         """End a job, or retry it later; the name of a body file that is not needed any more."""
         number = self._leases.number(claim.lease.id)
         if number is None:
@@ -154,6 +159,10 @@ class Jobs:
         now = await self._time.now()
 
         def run(connection: sqlite3.Connection) -> str | None:
+            if events:
+                message = connection.execute(JOB, (number,)).fetchone()[3]
+                if message is not None:
+                    add_events(connection, message, events)
             if retry_in is not None:
                 connection.execute(RETRY, (now + rows.span_ms(retry_in), rows.clean(why), number))
                 return None

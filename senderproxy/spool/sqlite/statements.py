@@ -243,11 +243,16 @@ def _move(connection: sqlite3.Connection, message: LeasedMessage, change: Recipi
     _write_rows(connection, MOVE_RECIPIENTS, [(message.number, position, lane) for position, lane in change.lanes])
 
 
+def add_events(connection: sqlite3.Connection, number: int, events: Sequence[Event]) -> None:
+    """Add these events to the history of a message."""
+    columns = [rows.event_row(number, event)[1:] for event in events]
+    _write_rows(connection, ADD_EVENTS, [(number, position, *each) for position, each in enumerate(columns)])
+
+
 def hold(connection: sqlite3.Connection, number: int, why: str, event: Event, now: int) -> None:
     """Hold all recipients of an unreadable message that are not final. Nothing is deleted."""
     connection.execute(HOLD_RECIPIENTS, (rows.clean(why), number))
-    _, *columns = rows.event_row(number, event)
-    _write_rows(connection, ADD_EVENTS, [(number, 0, *columns)])
+    add_events(connection, number, [event])
     summary = Summary(*connection.execute(SUMMARY, (number,)).fetchone())
     held = Summary(0, max(summary.held, 1), None, None)
     connection.execute(CHANGE_MESSAGE, (None, 0, *held.columns(now), number))

@@ -305,9 +305,11 @@ class SqliteSpool:
         """The jobs of this kind and lane that have been due longest and are not leased."""
         return await self._jobs.claim(kind, lane, limit)
 
-    async def settle_job(self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "") -> None:
+    async def settle_job(
+        self, claim: JobClaim, *, retry_in: timedelta | None = None, why: str = "", events: Sequence[Event] = ()
+    ) -> None:
         """Retry the job later, or delete it; return when that is safe."""
-        file = await self._jobs.settle(claim, retry_in, why)
+        file = await self._jobs.settle(claim, retry_in, why, events)
         if file is not None:
             self._files.remove([file])
 
