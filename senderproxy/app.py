@@ -170,6 +170,7 @@ class Service:
         """Open the control socket, the spool and the listeners. Raises SenderproxyError, with all closed again."""
         try:
             check_aiosmtplib()
+            self._components.copies.load_if_needed()
             self._accounts.read_in_background()
             self._accounts.on_change = self._apply_accounts
             await self._require_spf(self._config)
@@ -207,6 +208,7 @@ class Service:
         self._surroundings.stop()
         await self._listeners.stop(grace())
         await self._components.runner.stop(grace())
+        await self._components.copies.stop(grace())
         await self._components.courier.close(grace())
         self._components.spf_gate.close()
         await self._components.tokens.close(grace())
@@ -377,6 +379,7 @@ class Service:
         self._components.courier.drop_stale()
         self._components.tokens.follow_keys()
         self._components.runner.wake()
+        self._components.copies.follow_accounts()
         self._show_status()
 
     def _use_dkim_keys(self, ring: KeyRing | None) -> None:
@@ -446,6 +449,7 @@ class Service:
         self._components.tokens.resume(account)
         self._components.courier.resume(account)
         self._components.runner.wake(account)
+        self._components.copies.wake(account)
         return {"account": account}
 
     async def _answer_token(self, request: Request) -> Answer:

@@ -124,6 +124,39 @@ ALERT_GIVEN_UP: Final = LogEvent("alert_given_up", Severity.WARNING, "alert give
 PING_FAILED: Final = LogEvent("ping_failed", Severity.WARNING, "the ping failed", ("why", "hint"))
 PING_RECOVERED: Final = LogEvent("ping_recovered", Severity.INFO, "the ping succeeds again")
 
+# ---- copies in Sent folders (relay, sent_copy) ----
+
+SENT_COPY_STORED: Final = LogEvent(
+    "sent_copy_stored",
+    Severity.INFO,
+    "copy stored in the Sent folder",
+    ("id", "account", "folder", "seconds", "there_before"),
+)
+SENT_COPY_WAITS: Final = LogEvent(
+    "sent_copy_waits",
+    Severity.WARNING,
+    "copy for the Sent folder waits",
+    ("id", "account", "kind", "why", "server", "retry_in", "hint"),
+)
+SENT_COPY_GIVEN_UP: Final = LogEvent(
+    "sent_copy_given_up", Severity.ERROR, "copy for the Sent folder given up", ("id", "account", "kind", "why", "hint")
+)
+SENT_COPY_LOST: Final = LogEvent(
+    "sent_copy_lost", Severity.ERROR, "message sent, copy for the Sent folder lost", ("id", "account", "why")
+)
+SENT_COPY_DROPPED: Final = LogEvent(
+    "sent_copy_dropped",
+    Severity.INFO,
+    "copy for the Sent folder dropped: the account has no copies any more",
+    ("id", "account"),
+)
+SENT_COPIES_FAILED: Final = LogEvent(
+    "sent_copies_failed", Severity.ERROR, "internal error in the work on a copy", ("id", "account")
+)
+SENT_COPIES_UNREADABLE: Final = LogEvent(
+    "sent_copies_unreadable", Severity.WARNING, "cannot read the jobs of copies", ("why", "hint")
+)
+
 # ---- accounts ----
 
 VAULT_RELOADED: Final = LogEvent("vault_reloaded", Severity.INFO, "accounts reloaded from the vault", ("accounts",))

@@ -43,6 +43,7 @@ from senderproxy.relay.recipient_updates import OnDeferral
 from senderproxy.relay.runner import Runner
 from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.routing.provider_names import is_mail_server_of
+from senderproxy.sent_copy.copies import SentCopies
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.translation import _
 
@@ -155,11 +156,13 @@ class Components:
     tokens: VaultTokens
     mx: MxCourier
     spf_gate: SpfGate
+    copies: SentCopies
 
     def use_spool(self, spool: Spool) -> None:
         """Queue into this spool from now on, and deliver from it."""
         self.intake.spool = spool
         self.runner.use_spool(spool)
+        self.copies.use_spool(spool)
 
     def apply(self, config: Config) -> None:
         """Put new settings in force, all in one step of the event loop."""
@@ -214,8 +217,10 @@ def build_components(
     throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)
     relay.rejected_senders.changed = learned.register(sender_rejected.LEARNED_KIND, relay.rejected_senders)
     intake.loop_guard.changed = learned.register(loop_guard.LEARNED_KIND, intake.loop_guard)
+    copies = SentCopies(accounts, tokens, relay.contents, lambda: relay.rules, clock)
+    intake.copies.on_copy = runner.results.on_copy = copies.stored
     return Components(
-        courier, relay, report_builder, journal, runner, intake, throttle, learned, http, tokens, mx, gate
+        courier, relay, report_builder, journal, runner, intake, throttle, learned, http, tokens, mx, gate, copies
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import AddressError, AddressPattern, parse_address, parse_pattern
-from senderproxy.routing.account import Account
+from senderproxy.routing.account import Account, SentCopy
 from senderproxy.translation import _
 
 SCHEMA: Final = 2  # version of the record format
@@ -189,6 +189,8 @@ def _account_fields(stored: StoredAccount) -> dict[str, Any]:
         fields["fallback"] = account.fallback
     if account.fallback_rewrites:
         fields["fallback_rewrites"] = True
+    if (copies := account.sent_copy) is not None:
+        fields["sent_copy"] = {"folder": copies.folder, "authors": [str(pattern) for pattern in copies.authors]}
     return fields
 
 
@@ -213,7 +215,22 @@ def _account(name: str, entry: dict[str, Any]) -> Account:
         recipients_per_hour=_number(name, entry, "recipients_per_hour"),
         fallback=_text(name, entry, "fallback") if entry.get("fallback") is not None else None,
         fallback_rewrites=_flag(name, entry, "fallback_rewrites"),
+        sent_copy=_sent_copy(name, entry),
     )
+
+
+def _sent_copy(name: str, entry: dict[str, Any]) -> SentCopy | None:
+    fields = entry.get("sent_copy")
+    if fields is None:
+        return None
+    authors = fields.get("authors") if isinstance(fields, dict) else None
+    if not isinstance(authors, list) or not all(isinstance(text, str) for text in authors):
+        raise _unusable(name, _("`{key}` is not a folder and a list of addresses").format(key="sent_copy"))
+    folder = _text(name, fields, "folder") if fields.get("folder") is not None else None
+    try:
+        return SentCopy(folder, tuple(dict.fromkeys(parse_pattern(text) for text in authors)))
+    except AddressError as error:
+        raise _unusable(name, str(error)) from error
 
 
 def _grant(name: str, entry: dict[str, Any]) -> Grant:

@@ -92,6 +92,12 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.DKIM_RECORD: Bilingual("{name}: eigener DKIM-Schlüssel", "{name}: own DKIM key"),
         ConditionKey.DMARC_WRONG: Bilingual("{name}: DMARC ist falsch", "{name}: DMARC is wrong"),
         ConditionKey.MX_WRONG: Bilingual("{name}: kann keine Mail empfangen", "{name}: can receive no mail"),
+        ConditionKey.SENT_COPY_WAITING: Bilingual(
+            "{name}: Kopien für den Ordner „Gesendet“ warten", "{name}: copies for the Sent folder wait"
+        ),
+        ConditionKey.SENT_COPY_GIVEN_UP: Bilingual(
+            "{name}: Kopien für den Ordner „Gesendet“ fehlen", "{name}: copies for the Sent folder are missing"
+        ),
         ConditionKey.METRICS_UNAVAILABLE: Bilingual("keine Metriken", "no metrics"),
         ConditionKey.ALERTS_FAILING: Bilingual("Meldungen kommen nicht an: {name}", "alerts cannot be sent by {name}"),
     }

@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import compress
 from typing import Final
 
 from senderproxy.accounts.editor import AccountEditor
@@ -28,6 +29,15 @@ from senderproxy.cli.account_fallback import add_fallback_options, fallback_in_w
 from senderproxy.cli.account_login_check import require_login, try_login
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.account_oauth import add_oauth_options, granted, put_granted
+from senderproxy.cli.account_sent_copy import (
+    FolderCheck,
+    add_sent_copy_options,
+    agrees,
+    check_folder,
+    sent_copy_in_words,
+    sent_copy_notes,
+    with_sent_copy,
+)
 from senderproxy.cli.common import (
     account_entry,
     open_accounts,
@@ -80,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--login", help=_("user name (default: as usual at the provider)"))
     _add_sender_options(add)
     add_fallback_options(add)
+    add_sent_copy_options(add)
     _add_secret_options(add)
     add_oauth_options(add)
     add.set_defaults(run=run_add)
@@ -94,11 +105,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(run=run_show)
 
     edit = actions.add_parser(
-        "edit", help=_("change the addresses, login, display name, limits or fallback of an account")
+        "edit", help=_("change the addresses, login, display name, limits, fallback or copies of an account")
     )
     edit.add_argument("id", help=_(_ID))
     _add_sender_options(edit)
     add_fallback_options(edit, removable=True)
+    add_sent_copy_options(edit, removable=True)
     edit.add_argument("--login", metavar="USER", help=_("user name at the provider"))
     edit.add_argument(
         "--not",
@@ -174,6 +186,10 @@ def run_add(chosen: argparse.Namespace) -> int:
     account = with_fallback(account, chosen, directory.accounts)
     _require_unused(account, directory)
     require_valid((*directory.accounts, account), (account.id,))
+    account = with_sent_copy(config, account, chosen)
+    if not agrees(None, account, chosen):
+        print(_("Nothing was changed."))
+        return EX_FAILED
     if chosen.oauth:
         stored = _with_grant(config, unlock, account, chosen, chosen.oauth)
     else:
@@ -189,7 +205,7 @@ def run_add(chosen: argparse.Namespace) -> int:
     print(added_in_words(account))
     for note in provider_notes(account, provider, carried):
         print(note)
-    for note in fallback_notes(config, account, directory):
+    for note in (*fallback_notes(config, account, directory), *sent_copy_notes(None, account)):
         print(note)
     print(pickup_note(config))
     return EX_OK
@@ -203,9 +219,10 @@ def run_list(chosen: argparse.Namespace) -> int:
         return EX_OK
     if listed:
         rows = [_row(account) for account in listed]
-        headings = (_("account"), _("login"), _("provider"), _("carries"), _("fallback"))
-        shown = len(headings) if any(account.fallback for account in listed) else -1
-        print_table(headings[:shown], [row[:shown] for row in rows])
+        headings = (_("account"), _("login"), _("provider"), _("carries"), _("fallback"), _("copies"))
+        is_used = (any(account.fallback for account in listed), any(account.sent_copy for account in listed))
+        shown = [True, True, True, True, *is_used]
+        print_table(list(compress(headings, shown)), [list(compress(row, shown)) for row in rows])
     else:
         print(_("There is no account yet."))
         print_hint(_("Add one: senderproxy account add ADDRESS --provider NAME"))
@@ -217,7 +234,8 @@ def run_list(chosen: argparse.Namespace) -> int:
 
 
 def _row(account: Account) -> list[str]:
-    return [account.id, account.login, account.provider, _joined(account.carries), account.fallback or "-"]
+    columns = [account.id, account.login, account.provider, _joined(account.carries), account.fallback or "-"]
+    return [*columns, sent_copy_in_words(account) or "-"]
 
 
 def run_show(chosen: argparse.Namespace) -> int:
@@ -239,6 +257,7 @@ def run_show(chosen: argparse.Namespace) -> int:
         (_("recipients per hour"), account.recipients_per_hour),
         (_("connections"), account.connections),
         (_("fallback"), fallback_in_words(account)),
+        (_("copies"), sent_copy_in_words(account)),
     ):
         print_field(name, value or "-", width=18)
     return EX_OK
@@ -253,12 +272,17 @@ def run_edit(chosen: argparse.Namespace) -> int:
         stored = editor.find(_typed_id(editor, chosen.id))
         accounts = [entry.account for entry in editor.all()]
         changed = with_fallback(_edited(stored.account, chosen), chosen, accounts)
+        changed = with_sent_copy(config, changed, chosen)
         if changed == stored.account:
             raise UsageError(_("No change."), hint=_("Name what to change: senderproxy account edit --help"))
+        if not agrees(stored.account, changed, chosen):
+            print(_("Nothing was changed."))
+            return EX_FAILED
         editor.put(replace(stored, account=changed))
         editor.save()
     text = _("Account {id} carries {addresses}.").format(id=changed.id, addresses=_joined(changed.carries))
-    print(text, *fallback_notes(config, changed, AccountDirectory(accounts)), pickup_note(config))
+    notes = (*fallback_notes(config, changed, AccountDirectory(accounts)), *sent_copy_notes(stored.account, changed))
+    print(text, *notes, pickup_note(config))
     return EX_OK
 
 
@@ -324,16 +348,26 @@ def run_verify(chosen: argparse.Namespace) -> int:
             step = _("Trying login {number} of {count}: {login} ...")
             print_progress(step.format(number=number, count=len(wanted), login=account.login))
             code, text, hint = _verify(config, accounts, account)
-            worst = EX_FAILED if EX_FAILED in (worst, code) else max(worst, code)
-            entries.append({"account": account.id, "works": code == EX_OK, "words": text})
+            found = check_folder(config, accounts, account) if code == EX_OK else None
+            for one in (code, found.code if found is not None else EX_OK):
+                worst = EX_FAILED if EX_FAILED in (worst, one) else max(worst, one)
+            copies = None if found is None else _folder_entry(found)
+            entries.append({"account": account.id, "works": code == EX_OK, "words": text, "sent_copy": copies})
             if not chosen.json:
                 clear_progress()
                 print_line(f"{account.id}: {text}")
                 print_hint(printable(hint), indent="  ")
+                if found is not None:
+                    print_line(printable(found.words), indent=2)
+                    print_hint(printable(found.hint), indent="  ")
                 sys.stdout.flush()
     if chosen.json:
         print_json(entries)
     return worst
+
+
+def _folder_entry(found: FolderCheck) -> dict[str, object]:
+    return {"works": found.code == EX_OK, "folder": found.folder, "words": found.words}
 
 
 def _verify(config: Config, accounts: VaultAccounts, account: Account) -> tuple[int, str, str]:

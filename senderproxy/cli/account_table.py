@@ -325,6 +325,7 @@ def _account(provider: Provider, cells: dict[str, str], found: CellAddresses, be
         before.recipients_per_hour if before else None,
         fallback,
         bool(before and before.fallback_rewrites and fallback == before.fallback),
+        before.sent_copy if before else None,
     )
 
 

@@ -30,6 +30,7 @@ from senderproxy.cli.check_local import (
     service_status,
 )
 from senderproxy.cli.check_mx import check_mx
+from senderproxy.cli.check_sent_copies import check_sent_copies
 from senderproxy.cli.common import SYSTEM_CONFIG, config_path, open_accounts, read_config, typed_address
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
@@ -174,9 +175,10 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
         shown = _without(shown, _DOMAIN_KEYS)  # they are looked at anew
     yield from check_conditions(config, shown, accounts, SystemClock().now())
     yield from check_fallbacks(config, accounts.directory())
+    if tries_logins:
+        yield from _check_providers(config, accounts, request, status)
+    yield from check_sent_copies(config, accounts, _suspended(status), print_progress, logs_in=tries_logins)
     if not request.offline:
-        if request.logins:
-            yield from _check_providers(config, accounts, request, status)
         yield from _check_dns(config, accounts)
 
 
@@ -186,7 +188,7 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
 def _check_providers(
     config: Config, accounts: VaultAccounts, request: _Request, status: dict[str, Any] | None
 ) -> Iterator[Finding]:
-    suspended = {entry["account"] for entry in (status or {}).get("accounts", []) if entry["state"] == "suspended"}
+    suspended = _suspended(status)
     probed = _accounts_to_probe(config, accounts, request, suspended)
     logins: dict[str, _Logins] = {}
     for account in accounts.directory().accounts:
@@ -199,6 +201,11 @@ def _check_providers(
     for entry in _session_conditions(status):
         if entry["subject"] not in logins:
             yield condition_finding(read_condition(entry))
+
+
+def _suspended(status: dict[str, Any] | None) -> set[str]:
+    """The accounts whose password the running service saw refused."""
+    return {entry["account"] for entry in (status or {}).get("accounts", []) if entry["state"] == "suspended"}
 
 
 def _session_conditions(status: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def open_editor(config: Config, unlock: UnlockMethod | None = None) -> AccountEd
 
 def account_entry(account: Account, accounts: VaultAccounts) -> dict[str, object]:
     """An account as JSON output and `account show` list it: everything but its password."""
-    grant = accounts.grant(account.id)
+    grant, copies = accounts.grant(account.id), account.sent_copy
     return {
         "id": account.id,
         "login": account.login,
@@ -100,6 +100,7 @@ def account_entry(account: Account, accounts: VaultAccounts) -> dict[str, object
         "connections": account.connections,
         "fallback": account.fallback,
         "fallback_rewrites": account.fallback_rewrites,
+        "sent_copy": copies and {"folder": copies.folder, "authors": [str(pattern) for pattern in copies.authors]},
         "oauth": None if grant is None else grant.application,
     }
 

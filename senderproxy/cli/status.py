@@ -97,6 +97,7 @@ def _print_status(status: dict[str, Any], *, all_accounts: bool) -> None:
     _print_accounts(status["accounts"], None if all_accounts else _ACCOUNTS)
     _print_servers(status.get("servers", []))
     _print_queue(status["queue"], [name for one in conditions for name in one.affected.names])
+    _print_copies(status.get("sent_copies", {}))
     _print_refusals(status["refusals"])
     for text in status["unknown_records"]:
         print()
@@ -208,6 +209,18 @@ def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None
             ngettext("{count} more account is blocked.", "{count} more accounts are blocked.", more).format(count=more)
         )
     print(_("Details: senderproxy queue"))
+
+
+def _print_copies(copies: dict[str, Any]) -> None:
+    """The copies that wait; why, a condition says after a refusal."""
+    for entry in copies.get("accounts", []):
+        text = ngettext(
+            "{count} copy for the Sent folder of {account} waits",
+            "{count} copies for the Sent folder of {account} wait",
+            entry["waiting"],
+        )
+        why = f": {entry['why']}" if entry["why"] else ""
+        print_line(text.format(count=entry["waiting"], account=entry["account"]) + why)
 
 
 def _listener_row(entry: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Outcome of one attempt for one recipient. Values, never raised. PURE."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from typing import Final, TypeAlias
@@ -40,16 +40,26 @@ class Substitute:
 
 
 @dataclass(frozen=True, slots=True)
+class SentForm:
+    """The form in which a message left, for the copy of it."""
+
+    header: bytes  # section
+    body: str = ""  # how its body is made from the received one, as JSON; empty: it is the received one
+    before: bytes = field(default=b"", repr=False)  # the header section from which that begins
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """The upstream accepted the message.
 
     `by`: the fallback account that sent it; None: the account of the message. `footer`: FOOTER_ADDED, or the reason why
-    the message left without its footer; empty if it has none.
+    the message left without its footer; empty if it has none. `sent`: for a message that is copied.
     """
 
     reply: Reply
     by: Substitute | None = None
     footer: str = ""
+    sent: SentForm | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,18 @@ SPOOL_OPEN: Final = Series(
 )
 SPOOL_FREE: Final = Series("senderproxy_spool_free_bytes", SeriesKind.GAUGE, "Free space on the disk of the spool.")
 
+# ---- copies in Sent folders ----
+
+SENT_COPIES: Final = Series(
+    "senderproxy_sent_copies_total",
+    SeriesKind.COUNTER,
+    "Copies for the Sent folder since the start of the service: `stored`, or `given_up` after two days.",
+    ("account", "outcome"),
+)
+SENT_COPIES_WAITING: Final = Series(
+    "senderproxy_sent_copies_waiting", SeriesKind.GAUGE, "Copies for the Sent folder that wait.", ("account",)
+)
+
 # ---- clients ----
 
 LISTENER_CONNECTIONS: Final = Series(

@@ -15,6 +15,7 @@ from typing import Final
 
 from senderproxy.monitoring.account_conditions import account_conditions, queue_conditions
 from senderproxy.monitoring.client_conditions import client_conditions
+from senderproxy.monitoring.copy_conditions import copy_conditions
 from senderproxy.monitoring.domain_conditions import dkim_conditions, domain_conditions
 from senderproxy.monitoring.facts import Facts
 from senderproxy.monitoring.record import Condition, ConditionId
@@ -34,6 +35,7 @@ _RULES: Final = (
     client_conditions,
     domain_conditions,
     dkim_conditions,
+    copy_conditions,
     certificate_conditions,
     application_conditions,
     service_conditions,

@@ -294,6 +294,25 @@ class MxStoppedFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyFacts:
+    """Copies for the Sent folder of one account. No `kind`: none waits after a failure.
+
+    `is_refusal`: somebody must act. `given_up`: since the start of the service, the last one at `given_up_at`.
+    """
+
+    account: str
+    waiting: int
+    kind: str = ""  # a key
+    words: str = ""
+    hint: str = ""
+    since: datetime | None = None
+    is_refusal: bool = False
+    given_up: int = 0
+    given_up_at: datetime | None = None
+    given_up_why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MailGapFacts:
     """An unusually long time without mail."""
 
@@ -328,3 +347,4 @@ class Facts:
     domains: Sequence[DomainFacts] = ()
     dkim_keys: Sequence[DkimKeyFacts] = ()
     mail_gap: MailGapFacts | None = None
+    copies: Sequence[CopyFacts] = ()

@@ -62,6 +62,8 @@ class ConditionKey(StrEnum):
     DKIM_RECORD = "dkim_record"
     DMARC_WRONG = "dmarc_wrong"
     MX_WRONG = "mx_wrong"
+    SENT_COPY_WAITING = "sent_copy_waiting"
+    SENT_COPY_GIVEN_UP = "sent_copy_given_up"
 
 
 class AffectedKind(StrEnum):

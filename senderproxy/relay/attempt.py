@@ -35,6 +35,7 @@ from senderproxy.relay.fallback import Unfit, decide_fallback
 from senderproxy.relay.fallback_delivery import FallbackDelivery, MaybeTaken
 from senderproxy.relay.ports import Accounts, Courier, Outcomes
 from senderproxy.relay.sender_rejected import RejectedSenders, explain, find_rejected
+from senderproxy.relay.sent_form import body_recipe, with_body, with_form
 from senderproxy.relay.way_delivery import deliver_by_ways
 from senderproxy.rewriting.content_change import ContentChange
 from senderproxy.rewriting.plan import Discard, apply_plan
@@ -60,7 +61,7 @@ class MessageRelay:
         self.rejected_senders = RejectedSenders()
         self._fallbacks = FallbackDelivery(self._deliver, self._decide_fallback, clock)
         self.dkim = DkimSigner(clock)
-        self._contents = ContentChanger()
+        self.contents = ContentChanger()
         self._arrivals = DecisionThread("decision-arrival")
         # More than there are attempts at once (relay.runner), so the limits are never reached.
         self._queued = DecisionThread("decision-queue", waiting=QUEUE_LIMIT, of_client=QUEUE_LIMIT)
@@ -179,13 +180,18 @@ class MessageRelay:
         changes: Sequence[ContentChange],
     ) -> Outcomes:
         """Offer the message after these content changes."""
+        is_copied = decision.is_copied
         try:
-            changed, unmade = await self._contents.change(submission.id, message, changes)
+            made = await self.contents.change(submission.id, message, changes, with_digest=is_copied)
         except OSError as error:
             event(_log, log_events.CONTENT_CHANGE_FAILED, id=submission.id, why=error)
             return dict.fromkeys(envelope.recipients, _CONTENT_UNAVAILABLE)
+        changed, unmade, digest = made
         try:
             outcomes = await self._offer(submission, decision, envelope, changed)
+            if is_copied and changed.body is not message.body:
+                kept = [change for index, change in enumerate(changes) if index not in unmade]
+                outcomes = with_body(outcomes, body_recipe(kept, digest), message.header.raw)
         finally:
             if changed.body is not message.body:
                 changed.body.close()
@@ -224,8 +230,10 @@ class MessageRelay:
         self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
     ) -> Awaitable[Outcomes]:
         if decision.hop is not None:
-            return self._courier.deliver_hop(decision.hop, envelope, message, tag=submission.id)
-        return self._courier.deliver(decision.route, envelope, message, tag=submission.id)
+            sending = self._courier.deliver_hop(decision.hop, envelope, message, tag=submission.id)
+        else:
+            sending = self._courier.deliver(decision.route, envelope, message, tag=submission.id)
+        return with_form(sending, message) if decision.is_copied else sending
 
     def _explained(self, decision: Decision, message: Message, outcomes: Outcomes) -> Outcomes:
         if decision.hop is None:

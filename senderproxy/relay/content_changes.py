@@ -8,6 +8,7 @@ Not here: the changes (rewriting.content_change), their choice (rewriting.plan).
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 import tempfile
@@ -38,6 +39,7 @@ class ChangedMessage(NamedTuple):
 
     message: Message
     unmade: Mapping[int, str]  # by the index of the change
+    digest: str = ""  # SHA-256 of the new body, if it was asked for
 
 
 class ContentChanger:
@@ -46,12 +48,14 @@ class ContentChanger:
     def __init__(self, timeout_seconds: float = _TIMEOUT) -> None:
         self._disk = DiskThreads("content-change", timeout_seconds=timeout_seconds)
 
-    async def change(self, message_id: str, message: Message, changes: Sequence[ContentChange]) -> ChangedMessage:
+    async def change(
+        self, message_id: str, message: Message, changes: Sequence[ContentChange], *, with_digest: bool = False
+    ) -> ChangedMessage:
         """Return the message after all changes, in their order. Its body is to be closed if it is another one.
 
         Raises OSError if the disk does not respond, is full or fails.
         """
-        working = self._disk.do(lambda: self._apply_all(message_id, message, changes))
+        working = self._disk.do(lambda: self._apply_all(message_id, message, changes, with_digest=with_digest))
         message.body.retain()
         working.add_done_callback(lambda _: message.body.close())
         try:
@@ -64,7 +68,9 @@ class ContentChanger:
             raise DiskTimeout
         return working.result()
 
-    def _apply_all(self, message_id: str, message: Message, changes: Sequence[ContentChange]) -> ChangedMessage:
+    def _apply_all(
+        self, message_id: str, message: Message, changes: Sequence[ContentChange], *, with_digest: bool
+    ) -> ChangedMessage:
         current = message
         unmade: dict[int, str] = {}  # by the index of the change
         for index, change in enumerate(changes):
@@ -81,7 +87,7 @@ class ContentChanger:
             finally:
                 if current is not previous and isinstance(previous.body, ChangedBody):
                     previous.body.discard()
-        return ChangedMessage(current, unmade)
+        return ChangedMessage(current, unmade, _digest(current) if with_digest else "")
 
     def _apply(self, message_id: str, message: Message, change: ContentChange) -> Message | str:
         """Make one change; on a thread. Returns the reason if it is not made."""
@@ -101,6 +107,13 @@ class ContentChanger:
         kind = log_events.CONTENT_CHANGE_OMITTED if is_expected else log_events.CONTENT_UNCHANGED
         event(_log, kind, fault=fault, id=message_id, why=reason)
         return reason
+
+
+def _digest(message: Message) -> str:
+    found = hashlib.sha256()
+    for block in message.body.blocks():
+        found.update(block)
+    return found.hexdigest()
 
 
 class ChangedBody:

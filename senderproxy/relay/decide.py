@@ -48,6 +48,7 @@ from senderproxy.routing.provider import NullPolicy, Provider, SenderRule, Smart
 from senderproxy.routing.recipient_routes import RecipientRoutes
 from senderproxy.routing.redirect import redirect_candidates
 from senderproxy.routing.route import (
+    AddressSource,
     Refusal,
     Route,
     RoutingPolicy,
@@ -60,6 +61,7 @@ from senderproxy.routing.route import (
 from senderproxy.translation import N_
 
 _NAMED: Final = 3  # recipients in a reply
+_SENT_BY: Final = (AddressSource.FROM, AddressSource.REVERSE_PATH, AddressSource.SENDER)  # the others: who redirects
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class Decision:
     undone: Mapping[ForwardPath, ForwardPath] | None = None  # SRS addresses among the recipients, and their originals
     ways: Mapping[ForwardPath, Way] | None = None  # of the recipients that do not go by the account; None: of none
     hop: Hop | None = None  # a server without a login that sends in place of the account, for a part of the recipients
+    is_copied: bool = False  # into the Sent folder of the account, whatever way it leaves
 
     def way_of(self, path: ForwardPath) -> Way | None:
         """The way of a recipient; None: by the account."""
@@ -189,7 +192,14 @@ def decide(
     if effective.path_changes or undone:
         restored = [Change("recipient", str(old), str(new), _UNDONE) for old, new in undone.items()]
         plan = replace(plan, changes=(*effective.path_changes, *restored, *plan.changes))
-    decision = Decision(route, plan, _report_to(effective, facts.client, directory), is_internal, undone or None)
+    decision = Decision(
+        route,
+        plan,
+        _report_to(effective, facts.client, directory),
+        is_internal,
+        undone or None,
+        is_copied=route.account.sent_copy is not None and _is_copied(facts, route),
+    )
     if not rules.recipient_routes or facts.carrier is not None or other_account is not None:
         return decision
     context = WayContext(
@@ -233,6 +243,14 @@ def _refuse_way(
     assert isinstance(effective.authors, AuthorFields)
     known = directory if _leaves_as_account(effective.authors, route, directory) else None
     return _refuse_senders(client, effective, route, known)
+
+
+def _is_copied(facts: MessageFacts, route: Route) -> bool:
+    """True for mail that a person or device sends: not for reports, automatic replies and redirected mail."""
+    copies, is_null = route.account.sent_copy, not isinstance(facts.envelope.reverse_path, Address)
+    if copies is None or is_null or facts.carrier is not None or route.source not in _SENT_BY:
+        return False
+    return copies.covers(route.author)
 
 
 def _unchanged(plan: RewritePlan) -> RewritePlan:

@@ -8,6 +8,7 @@ Not here: the decision for the fallback (relay.fallback), one attempt (relay.att
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from senderproxy import log_events
@@ -75,6 +76,8 @@ class FallbackDelivery:
             event(_log, log_events.FALLBACK_UNFIT, id=submission.id, account=account, why=why)
         if may and isinstance(other, Decision):
             open_ = {path: waiting[path] for path in may}
+            if other.is_copied is not decision.is_copied:  # into the mailbox of the account, not of its fallback
+                other = replace(other, is_copied=decision.is_copied)
             result |= await self._deliver_instead(submission, decision, other, open_, outcomes)
         return result
 

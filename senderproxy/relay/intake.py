@@ -11,7 +11,7 @@ RFC 5321 sections 4.1.1.4, 4.2.5 and 6.1.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
@@ -28,6 +28,7 @@ from senderproxy.mail.submission import Submission
 from senderproxy.recent_counts import RecentCounts
 from senderproxy.relay import recipient_updates, tracking_events
 from senderproxy.relay.attempt import MessageRelay
+from senderproxy.relay.copy_jobs import CopyJobs
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import TooManyDecisions, has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
@@ -98,6 +99,7 @@ class RelayIntake:
         self._clock = clock
         self.loop_guard = LoopGuard()
         self.observer: IntakeObserver | None = None
+        self.copies = CopyJobs(lambda: self.spool, clock)
         self._refusals = RepeatedRefusals(clock)
         self._expensive = ExpensiveDecisions()
 
@@ -284,7 +286,11 @@ class RelayIntake:
         answer = recipient_updates.client_reply(outcomes, submission.id, handling.on_deferral)
         if answer is None:
             return await self._queue_after_attempt(submission, decision, outcomes, attempted)
-        self._record(submission, decision, recipient_updates.pass_through_states(outcomes), attempted)
+        states = recipient_updates.pass_through_states(outcomes)
+        if decision.is_copied and (copy := self.copies.new(submission, decision, outcomes)) is not None:
+            await self.copies.record(_history(submission, decision, states, attempted), copy)
+        else:
+            self._record(submission, decision, states, attempted)
         return answer, log_events.MESSAGE_DELIVERED  # replaced if the reply is negative
 
     async def _queue_after_attempt(
@@ -304,23 +310,29 @@ class RelayIntake:
             original = await self._reports.in_memory(submission, has_outcomes=True)
         message = ReportedMessage(original, arrival.account, decision.report_to)
         reported = self._reports.report_attempt(message, updates)
+        copy = self.copies.new(submission, decision, outcomes)
         whole = Arrival(
             submission,
             arrival.account,
             arrival.author,
             reported.states,
-            (*arrival.events, *attempted, *reported.events),
+            (*arrival.events, *attempted, *reported.events, *((copy.event,) if copy else ())),
             lanes=arrival.lanes,
+            jobs=copy.jobs if copy else (),
         )
         try:
             await self.spool.accept(whole, *reported.reports)
         except SpoolError as error:
             event(_log, log_events.MESSAGE_NOT_QUEUED, id=submission.id, why=error.message)
             answer = recipient_updates.not_queued_reply(outcomes)
+            if copy is not None:
+                attempted.append(self.copies.lose(arrival, error))
             self._record(submission, decision, recipient_updates.pass_through_states(outcomes), attempted)
             return answer, log_events.MESSAGE_DEFERRED  # replaced by `message_refused` if the reply is permanent
         for each in (whole, *reported.reports):
             self._dispatcher.message_queued(each)
+        if copy is not None:
+            self.copies.stored(submission, copy)
         answer = recipient_updates.queued_reply(outcomes, submission.id, is_reported=bool(reported.reports))
         return answer, log_events.MESSAGE_TAKEN_OVER
 
@@ -333,10 +345,7 @@ class RelayIntake:
         states: Mapping[ForwardPath, RecipientState],
         attempted: list[Event],
     ) -> None:
-        route = decision.route
-        recipients = submission.envelope.recipients
-        events = [*tracking_events.changed_by(decision, recipients, submission.received_at), *attempted]
-        self.spool.note(Arrival(submission, route.account.id, str(route.author), states, events))
+        self.spool.note(_history(submission, decision, states, attempted))
 
     def _record_refusal(self, submission: Submission, decision: Refusal | Discard) -> None:
         """Record a message that was refused or discarded without an attempt."""
@@ -366,6 +375,19 @@ class RelayIntake:
         if not _log.isEnabledFor(kind.level):
             return
         event(_log, kind, fault=None, **_log_fields(submission, decision, answer, seconds))
+
+
+def _history(
+    submission: Submission,
+    decision: Decision,
+    states: Mapping[ForwardPath, RecipientState],
+    attempted: Sequence[Event],
+) -> Arrival:
+    """A message whose states are final, with its history."""
+    route = decision.route
+    recipients = submission.envelope.recipients
+    events = [*tracking_events.changed_by(decision, recipients, submission.received_at), *attempted]
+    return Arrival(submission, route.account.id, str(route.author), states, events)
 
 
 def _log_fields(

@@ -9,7 +9,7 @@ RFC 5321 section 4.5.4.1.
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -25,7 +25,17 @@ from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision
 from senderproxy.relay.decision_thread import has_large_header
 from senderproxy.relay.dsn_queueing import ReportBuilder, ReportedMessage
-from senderproxy.relay.ports import NO_ACCOUNT, Claim, CrashJournal, Outcomes, Spool, SpoolError, SpoolUpdate
+from senderproxy.relay.ports import (
+    NO_ACCOUNT,
+    Claim,
+    CrashJournal,
+    NewJob,
+    Outcomes,
+    Spool,
+    SpoolError,
+    SpoolUpdate,
+)
+from senderproxy.relay.sent_copies import has_copy, new_copy
 from senderproxy.relay.ways import NoWay, RoutedOutcomes
 from senderproxy.retry import RetryPolicy, is_over, wait_after
 from senderproxy.rewriting.plan import Discard
@@ -95,6 +105,8 @@ class QueueAttempts:
                     if not recipients:
                         return self._moved(claim, decision, moves)
                     maybe_taken = partial(self._maybe_taken, claim) if _is_repeated(claim) else None
+                    if decision.is_copied and await self._has_copy(claim):  # before the attempt, whose end is final
+                        decision = replace(decision, is_copied=False)
                     outcomes = await self._relay.deliver(submission, decision, recipients, maybe_taken)
             if submission.message.body.disk is not None and not _all_delivered(outcomes):
                 claim = await self._with_body(claim, has_outcomes=True)
@@ -114,6 +126,15 @@ class QueueAttempts:
         unknown = [each for each in events if each.kind is EventKind.ATTEMPTED and each.facts.get("maybe_taken")]
         named = {text for each in unknown for text in each.recipients}
         return [path for path in claim.due if str(path) in named or not all(each.recipients for each in unknown)]
+
+    async def _has_copy(self, claim: Claim) -> bool:
+        """True if an attempt before this one has made the job of the copy. A second job would find the copy."""
+        if not _is_repeated(claim) and len(claim.due) == len(claim.submission.envelope.recipients):
+            return False
+        try:
+            return has_copy(await self._spool().events(claim.submission.id))
+        except SpoolError:
+            return False
 
     def _conclude(
         self,
@@ -148,13 +169,17 @@ class QueueAttempts:
             *tracking_events.attempted(outcomes, len(submission.envelope.recipients), account, now, seconds),
             *reported.events,
         ]
+        jobs: Sequence[NewJob] = ()
+        if decision is not None and decision.is_copied and (copy := new_copy(submission, decision, outcomes, now)):
+            events.append(copy.event)
+            jobs = copy.jobs
         _log_attempt(submission.id, account, outcomes, seconds)
         if decision is not None and (decision.ways is not None or not _is_of_account(claim)):
             moves = {**moves, **_lanes_of_waiting(claim, decision, reported.states)}
             moved = account if claim.account == NO_ACCOUNT else None
         else:
             moved = account if account != claim.account else None
-        return SpoolUpdate(reported.states, events, reported.reports, moved, lanes=moves)
+        return SpoolUpdate(reported.states, events, reported.reports, moved, lanes=moves, jobs=jobs)
 
     def _record(self, claim: Claim, decision: Decision | None, outcomes: Outcomes) -> None:
         """Record the outcomes for each of the recipients' new lanes."""

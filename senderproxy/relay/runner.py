@@ -74,7 +74,7 @@ class Runner(Dispatcher):
         self._availability = AccountAvailability(accounts, relay, courier, clock)
         self._pacing = BurstPacing()
         self._attempts = QueueAttempts(relay, report_builder, clock, policy, journal, self._get_spool, self._attempted)
-        self._results = ResultWriter(self._get_spool, clock, self._note_lane, self._dispatch_all)
+        self.results = ResultWriter(self._get_spool, clock, self._note_lane, self._dispatch_all)
         self._suspects = CrashSuspects(
             journal,
             self._get_spool,
@@ -82,11 +82,11 @@ class Runner(Dispatcher):
             self._queues,
             self._availability,
             self._attempts,
-            self._results,
+            self.results,
             self._start_attempt,
             self._dispatch_all,
         )
-        self._overdue = OverdueCheck(self._get_spool, self._attempts, self._results, self._blocked_queues)
+        self._overdue = OverdueCheck(self._get_spool, self._attempts, self.results, self._blocked_queues)
         self._tasks: set[asyncio.Task[None]] = set()  # attempts, and what else a stop waits for
         self._claim_loops: dict[Lane, asyncio.Task[None]] = {}
         self._timer = QueueTimer(self._dispatch_all)
@@ -226,7 +226,7 @@ class Runner(Dispatcher):
     @property
     def _is_paused(self) -> bool:
         """True while no attempt may be started, for any lane."""
-        return len(self._tasks) >= _ATTEMPTS or self._results.is_blocked or self._suspects.is_active
+        return len(self._tasks) >= _ATTEMPTS or self.results.is_blocked or self._suspects.is_active
 
     def _ready_slots(self, queue: LaneQueue) -> int:
         """The number of messages of the lane that are to be leased now, as far as is known."""
@@ -314,7 +314,7 @@ class Runner(Dispatcher):
             queue.running -= 1
             claim.submission.message.body.close()
             self._dispatch(queue)
-        await self._results.write(claim, update)
+        await self.results.write(claim, update)
 
     def _attempted(self, lane: Lane, outcomes: Outcomes) -> None:
         self._availability.record_outcomes(self._queues.get(lane), outcomes, self.policy)

@@ -18,6 +18,7 @@ from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.relay.ports import Claim, Spool, SpoolError, SpoolRejected, SpoolUpdate
 from senderproxy.relay.recipient_updates import shortest_wait
+from senderproxy.relay.sent_copies import OnCopy, ignore_copy
 from senderproxy.tracking.record import Event, EventKind, Lane, RecipientStatus
 
 _log = logging.getLogger("senderproxy.relay")
@@ -48,6 +49,7 @@ class ResultWriter:
         self._clock = clock
         self._note_due = note_due
         self._resume = resume
+        self.on_copy: OnCopy = ignore_copy
         self._unwritten: set[str] = set()  # ids of messages
         self._abandoned = 0  # messages that stay leased
         self._reminded_at = 0.0  # monotonic
@@ -66,6 +68,8 @@ class ResultWriter:
             started = await self._retry(claim, update, error)
         if started is None:
             return
+        for job in update.jobs:
+            self.on_copy(job.lane, claim.submission.id)
         wait = shortest_wait(update.states)
         if wait is not None:
             lane = Lane.of_account(update.account or claim.account)

@@ -9,6 +9,18 @@ from senderproxy.mail.address import Address, AddressPattern
 
 
 @dataclass(frozen=True, slots=True)
+class SentCopy:
+    """Copies of the mail of an account in the Sent folder of its mailbox."""
+
+    folder: str | None = None  # its name as people read it; None: the one that the server names
+    authors: tuple[AddressPattern, ...] = ()  # whose mail is copied; none: all that the account carries
+
+    def covers(self, author: Address) -> bool:
+        """True if mail of this author is copied."""
+        return not self.authors or any(pattern.matches(author) for pattern in self.authors)
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """One mailbox at a provider. `id` is its name in commands and logs."""
 
@@ -23,6 +35,7 @@ class Account:
     recipients_per_hour: int | None = None  # overrides the provider's
     fallback: str | None = None  # id of the account that sends while this one cannot
     fallback_rewrites: bool = False  # even if the reverse-path or From has to be replaced for that
+    sent_copy: SentCopy | None = None  # None: no copies
 
 
 def lists_address(account: Account, address: Address) -> bool:

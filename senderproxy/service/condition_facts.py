@@ -133,6 +133,7 @@ class FactCollector:
             self.metrics,
             self._surroundings.domains.changes,
             self._surroundings.dkim.changes,
+            components.copies.changes,
         )
 
     def inability(self) -> str:
@@ -205,6 +206,7 @@ class FactCollector:
             domains=self._surroundings.domains.facts(),
             dkim_keys=tuple(self._surroundings.dkim.facts()),
             mail_gap=self._surroundings.mail_gap(),
+            copies=tuple(self._components.copies.facts()),
         )
 
     def stop(self) -> None:

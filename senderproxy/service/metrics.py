@@ -219,6 +219,11 @@ class ServiceMetrics:
         self._add_accounts(figures)
         self._add_queue(figures)
         self._add_clients(figures)
+        for account, stored, given_up, waiting in self._components.copies.counts():
+            label = self._labels.label(account)
+            figures.add(series.SENT_COPIES, stored, label, "stored")
+            figures.add(series.SENT_COPIES, given_up, label, "given_up")
+            figures.add(series.SENT_COPIES_WAITING, waiting, label)
         for one in self._conditions.current:
             figures.add(series.CONDITIONS, 1, one.key.value, one.severity.name.lower())
         if (lag := self._loop_lag) is not None:

@@ -107,6 +107,7 @@ class ServiceStatus:
             "queue": self._queue(self._facts.spool_facts),
             "refusals": self._refusals(),
             "loop": self._loop(),
+            "sent_copies": self._components.copies.status(),
             "metrics": self._metrics_address(),
         }
 

@@ -128,7 +128,7 @@ class Dovecot:
         self._folder.mkdir(exist_ok=True)
         self._folder.chmod(0o755)
         self._prepare()
-        self._configuration_file.write_text(f"{self._common_settings()}{self._configuration()}", encoding="utf-8")
+        self._write_configuration()
         self.start()
         return self
 
@@ -161,6 +161,9 @@ class Dovecot:
     @property
     def _configuration_file(self) -> Path:
         return self._folder / "dovecot.conf"
+
+    def _write_configuration(self) -> None:
+        self._configuration_file.write_text(f"{self._common_settings()}{self._configuration()}", encoding="utf-8")
 
     def _common_settings(self) -> str:
         return f"""

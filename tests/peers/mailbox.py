@@ -4,6 +4,7 @@ Guarantees: messages are those that the server stored, as they are on its disk, 
 Not here: the IMAP server for access tokens (imap).
 """
 
+import imaplib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.peers.dovecot import Dovecot, is_dovecot_2_4, listener_settings, login_settings, maildir_settings
+from tests.peers.process import LOOPBACK, PATIENCE
 
 LOGIN, PASSWORD = "anna@firma.example", "geheim-anna"
 
@@ -53,6 +55,13 @@ class DovecotMailbox(Dovecot):
     def port(self) -> int:
         return self._port
 
+    def change_quota(self, kilobytes: int | None) -> None:
+        """Stop, and start again with this quota, or without one."""
+        self.stop()
+        self._quota_kilobytes = kilobytes
+        self._write_configuration()
+        self.start()
+
     def messages(self, name: str) -> list[StoredMessage]:
         """Return the messages of a folder, by its name as the server spells it; those of a folder that is not there."""
         place = self._maildir / f".{name}"
@@ -80,6 +89,16 @@ class DovecotMailbox(Dovecot):
         self._maildir.mkdir(parents=True, exist_ok=True)
         for place in (self._maildir.parent, self._maildir):
             shutil.chown(place, "nobody", "nogroup")
+
+    def _is_ready(self) -> bool:
+        """True if it takes logins: it listens before, and closes the connection."""
+        login, password = next(iter(self._passwords.items()))
+        try:
+            with imaplib.IMAP4(LOOPBACK, self._port, timeout=PATIENCE) as client:
+                client.login(login, password)
+        except (OSError, imaplib.IMAP4.error):
+            return False
+        return True
 
     def _configuration(self) -> str:
         mailboxes = "".join(

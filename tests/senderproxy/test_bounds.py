@@ -114,6 +114,9 @@ CONFIGURED = {
     "dkim.choice.KeyRing.signing",
     "service.dkim_watch.DkimWatch._signing",  # KEYS
     "service.dkim_watch.DkimWatch._watched",
+    "sent_copy.runner.CopyRunner.lanes",  # accounts with copies
+    "sent_copy.runner.CopyRunner._tasks",  # one for each of these
+    "sent_copy.runner.CopyRunner._fresh",  # _FRESH
     "control.server.ControlServer._handlers",  # verbs
     "service.page.ServicePage._servers",  # roles
     "web.service_client.ServiceClient._statuses",  # languages

@@ -14,6 +14,7 @@ from tests.peers.packages import PROJECT
 _BEFORE_OR_NEVER: Final = {
     "senderproxy.app": "the page's side of the service, if the page is on, before the start",
     "senderproxy.cli.main": "the module of the verb, before the start",
+    "senderproxy.sent_copy.copies": "IMAP, if an account has copies, before the start; later if the first one gets some",
     "senderproxy.service.metrics": "the library of metrics, if they are on, before the start",
     "vault._keys": "keyrings, when the vault is opened at the start",
     "vault._seal": "passphrases, when the vault is opened at the start",

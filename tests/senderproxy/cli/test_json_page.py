@@ -30,6 +30,7 @@ OTHERS = {
         *(f"refusals[].{name}" for name in ("client", "reverse_path", "reply", "count")),
         *(
             "queue.hint",
+            *(f"sent_copies.accounts[].{name}" for name in ("account", "waiting", "kind", "why")),
             "queue.refusing.why",
             "queue.refusing.hint",
             "loop.longest_pass_seconds",
@@ -48,6 +49,8 @@ OTHERS = {
         *(f"alerts[].{name}" for name in ("time", "kind", "count", "ways[]")),
         *(f"alerts[].conditions[].{name}" for name in ("kind", "key", "subject")),
     },
+    "account list": {"[].sent_copy.folder", "[].sent_copy.authors[]"},
+    "account verify": {f"[].sent_copy.{name}" for name in ("works", "folder", "words")},
     "queue": {"[].blocked.why", "[].blocked.until"},
     "queue list": {"[].blocked.why", "[].blocked.until", *(f"[].recipients[].{name}" for name in LANE_FIELDS)},
 }

@@ -25,6 +25,7 @@ from senderproxy.monitoring.facts import (
     CertificateOwner,
     ClientFacts,
     ClockFacts,
+    CopyFacts,
     CrashFacts,
     DkimKeyFacts,
     DomainFacts,
@@ -178,6 +179,14 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
         Severity.WARNING,
         "DKIM key sp1 of firma.example goes on signing, and receivers cannot verify it: the record sp1._domainkey.firma.example has another key",
     ),
+    ConditionKey.SENT_COPY_WAITING: (
+        {"copies": [CopyFacts("konto01", 3, "over_quota", "the mailbox is full", "Delete mail.", NOW - MINUTE, is_refusal=True)]},
+        Severity.WARNING, "The mail of account konto01 was sent; 3 copies for its Sent folder wait: the mailbox is full.",
+    ),
+    ConditionKey.SENT_COPY_GIVEN_UP: (
+        {"copies": [CopyFacts("konto01", 0, given_up=2, given_up_at=NOW - HOUR, given_up_why="no connection")]},
+        Severity.WARNING, "2 copies for its Sent folder were given up: no connection.",
+    ),
     ConditionKey.DMARC_WRONG: (
         {"domains": [domain_trouble(Aspect.DMARC, RecordProblem.DMARC_NO_POLICY, record="v=DMARC1", right="v=DMARC1; p=none", name="_dmarc.firma1.example", policy="")]},
         Severity.WARNING, ": v=DMARC1; p=none; now: v=DMARC1.",
@@ -244,6 +253,30 @@ def test_each_kind_has_a_section_on_the_page_and_each_section_a_kind() -> None:
 def test_every_part_of_the_facts_can_have_a_condition() -> None:
     used = {name for parts, _severity, _words in EXAMPLES.values() for name in parts}
     assert used == {field.name for field in fields(Facts)} - {"now"}
+
+
+def waiting_copies(number: int, since: timedelta = HOUR, *, is_refusal: bool = True) -> CopyFacts:
+    return CopyFacts(f"konto{number:02}", number, "kind", "the reason", "", NOW - since, is_refusal=is_refusal)
+
+
+def test_copies_that_wait_for_a_server_are_no_condition_at_first() -> None:
+    assert find_conditions(Facts(NOW, copies=[waiting_copies(1, is_refusal=False)])) == ()
+    late = only(copies=[waiting_copies(1, 4 * HOUR, is_refusal=False)])
+    assert late.key is ConditionKey.SENT_COPY_WAITING
+    assert late.hint == "Try it: senderproxy account verify konto01"
+
+
+def test_copies_of_many_accounts_that_wait_are_one_condition() -> None:
+    assert len(find_conditions(Facts(NOW, copies=[waiting_copies(number) for number in (1, 2, 3)]))) == 3
+    one = only(copies=[waiting_copies(number) for number in range(1, 21)])
+    assert one.cause.startswith("The mail of account konto20 was sent; 20 copies for its Sent folder wait: the reason.")
+    assert one.cause.endswith("The same holds for 19 more accounts.")
+    assert len(one.affected.names) == 20
+
+
+def test_copies_that_were_given_up_are_a_condition_for_a_day() -> None:
+    old = CopyFacts("konto01", 0, given_up=1, given_up_at=NOW - DAY, given_up_why="x")
+    assert find_conditions(Facts(NOW, copies=[old])) == ()
 
 
 def stopped(number: int, why: str = "", *, is_wrong: bool = True) -> MxStoppedFacts:

@@ -205,7 +205,7 @@ async def test_a_change_that_hangs_is_not_waited_for_and_frees_everything_when_i
 ) -> None:
     body, hangs = Body(b"text\r\n"), Hangs()
     async with relay_office(tmp_path) as office:
-        office.relay._contents = ContentChanger(timeout_seconds=30 if cancelled else 0.2)
+        office.relay.contents = ContentChanger(timeout_seconds=30 if cancelled else 0.2)
         delivering = asyncio.create_task(deliver(office, body, hangs))
         await office.until(hangs.started.is_set, "the change")
         if cancelled:
