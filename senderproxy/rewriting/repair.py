@@ -186,7 +186,7 @@ def _missing(places: Mapping[str, Sequence[int]], context: RepairContext) -> Ite
             case _:
                 value = context.message_id
         if value:
-            yield Repair(Change(name, "", value, N_("it was missing")), Edit(name, value.encode("ascii")))
+            yield Repair(Change(name, "", value, _MISSING), Edit(name, value.encode("ascii")))
 
 
 # ---- addresses ----
@@ -370,6 +370,7 @@ _DATE: Final = re.compile(
     rb"(\d{2}):(\d{2})(?::(\d{2}))?\s+(?:[+-]\d{4}|UT|GMT|[ECMP][SD]T|[A-IK-Za-ik-z])\s*(?:\([^()]*\)\s*)?",
     re.IGNORECASE,
 )
+_MISSING: Final = N_("it was missing")
 _NOT_SET: Final = N_("the clock of the device was not set")
 _UNREADABLE: Final = N_("no date could be read from it")
 _ORIGINAL_DATE: Final = "X-Original-Date"
