@@ -8,6 +8,7 @@ Not here: the account (routing.route), the rules of the provider (rewriting.plan
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from senderproxy.mail import reasons
 from senderproxy.mail.address import Address, ReversePath
@@ -111,25 +112,27 @@ def _is_other_sender(name: str) -> bool:
     return name == "sender" or name.startswith("resent-")
 
 
+_MAPPED: Final = N_("[senders.map] replaces this address")
+
+
 def _map_authors(
     edited: EditedHeader, authors: AuthorFields, reverse_path: ReversePath, mapped: AuthorMap, hostname: str
 ) -> EffectiveAuthor:
-    reason = N_("[senders.map] replaces this address")
     if mapped.is_empty:
         return EffectiveAuthor(edited, authors, reverse_path)
     from_ = tuple(replace(mailbox, address=mapped(mailbox.address)) for mailbox in authors.from_)
     if authors.local is not None and (address := mapped.local(authors.local.name)):
         from_ = (Mailbox(address, authors.local.display_name),)
     if from_ != authors.from_:
-        edited = edited.with_mailboxes("From", from_, reason)
+        edited = edited.with_mailboxes("From", from_, _MAPPED)
     sender = authors.sender and replace(authors.sender, address=mapped(authors.sender.address))
     if sender is not None and sender != authors.sender:
-        edited = edited.with_mailboxes("Sender", [sender], reason)
+        edited = edited.with_mailboxes("Sender", [sender], _MAPPED)
     resent = tuple(replace(mailbox, address=mapped(mailbox.address)) for mailbox in authors.resent_from)
     changes: tuple[Change, ...] = ()
     replacement = _mapped_path(reverse_path, mapped, hostname) if isinstance(reverse_path, Address) else reverse_path
     if replacement != reverse_path:
-        changes = (Change("reverse-path", str(reverse_path), str(replacement), reason),)
+        changes = (Change("reverse-path", str(reverse_path), str(replacement), _MAPPED),)
         reverse_path = replacement
     local = None if from_ else authors.local
     mapped_authors = replace(authors, from_=from_, sender=sender, resent_from=resent, local=local)
