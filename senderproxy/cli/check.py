@@ -17,6 +17,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import provider_of, try_login, try_senders
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
+from senderproxy.cli.check_dkim_keys import check_dkim_keys
 from senderproxy.cli.check_dns import check_domains
 from senderproxy.cli.check_fallbacks import check_dns_of_fallbacks, check_fallbacks
 from senderproxy.cli.check_local import (
@@ -180,6 +181,7 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     yield from check_sent_copies(config, accounts, _suspended(status), print_progress, logs_in=tries_logins)
     if not request.offline:
         yield from _check_dns(config, accounts)
+        yield from check_dkim_keys(config, accounts, print_progress)
 
 
 # ---- providers ----
@@ -214,7 +216,7 @@ def _session_conditions(status: dict[str, Any] | None) -> list[dict[str, Any]]:
     return [entry for entry in (status or {}).get("conditions", ()) if entry["key"] in keys]
 
 
-_DOMAIN_KEYS: Final = ("mx_stopped", "spf_wrong", "dkim_wrong", "dmarc_wrong", "mx_wrong")
+_DOMAIN_KEYS: Final = ("mx_stopped", "spf_wrong", "dkim_wrong", "dkim_record", "dmarc_wrong", "mx_wrong")
 
 
 def _without(status: dict[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:

@@ -167,7 +167,7 @@ def run_rotate(chosen: argparse.Namespace) -> int:
     with open_editor(config) as editor:
         keys = _expect_keys(editor.records(DKIM_KEY), domain)
         if len(keys) >= KEYS_OF_DOMAIN:
-            look = _look(keys[-1])
+            look = look_at(keys[-1])
             if not isinstance(look, KeyLook) or look.problem is not KeyRecord.RIGHT:
                 print_error(
                     _("The last key of {domain} is not in the DNS yet: {selector}.").format(
@@ -204,7 +204,7 @@ def run_rotate(chosen: argparse.Namespace) -> int:
 def run_list(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     keys = read_dkim_keys(open_accounts(config).records(DKIM_KEY))
-    states, problem = _states(config)
+    states, problem = states_of_keys(config)
     entries = [_entry(one, states.get((one.key.domain, one.key.selector))) for one in keys]
     if chosen.json:
         print_json(entries)
@@ -327,7 +327,8 @@ def _print_records(keys: Sequence[StoredDkimKey]) -> None:
 # ---- the DNS ----
 
 
-def _look(one: StoredDkimKey) -> KeyLook | LookupFailed:
+def look_at(one: StoredDkimKey) -> KeyLook | LookupFailed:
+    """The record of a key in the DNS, or why it could not be looked up."""
     try:
         return look_at_key(Lookups(DnsClient().records), one.key.name, one.key.domain, one.key.public)
     except LookupFailed as error:
@@ -341,7 +342,7 @@ def _wait_for_records(
     clock = SystemClock()
     end = clock.monotonic() + seconds
     while True:
-        looks = {one.key.name: _look(one) for one in keys}
+        looks = {one.key.name: look_at(one) for one in keys}
         missing = [
             name for name, look in looks.items() if not isinstance(look, KeyLook) or look.problem is not KeyRecord.RIGHT
         ]
@@ -368,7 +369,7 @@ def _service_note(config: Config, domain: str) -> str:
     return _("The service signs mail of {domain} with {selector}.").format(domain=domain, selector=signing[0])
 
 
-def _states(config: Config) -> tuple[dict[tuple[str, str], dict[str, Any]], str]:
+def states_of_keys(config: Config) -> tuple[dict[tuple[str, str], dict[str, Any]], str]:
     """The states of the keys by domain and selector, and the reason if they are not known."""
     try:
         entries = _ask(config)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from senderproxy.accounts.dkim_key import StoredDkimKey, read_dkim_keys
 from senderproxy.accounts.record import DKIM_KEY
 from senderproxy.accounts.unlock import unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.cli.check_dkim_keys import check_dkim_keys
+from senderproxy.cli.findings import Level
+from senderproxy.config.load import load_config
 from senderproxy.control.protocol import Verb
 from senderproxy.domain_records.own_key import record_text
 from tests.senderproxy.cli.conftest import Ended, Office, service_status
@@ -27,14 +31,20 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
         yield server
 
 
-def keys(office: Office) -> list[StoredDkimKey]:
+@contextmanager
+def opened(office: Office) -> Iterator[VaultAccounts]:
     accounts = VaultAccounts.open(
         office.folder / "accounts.vault", unlock_method(f"key-file:{office.folder / 'vault.key'}", None)
     )
     try:
-        return read_dkim_keys(accounts.records(DKIM_KEY))
+        yield accounts
     finally:
         accounts.close()
+
+
+def keys(office: Office) -> list[StoredDkimKey]:
+    with opened(office) as accounts:
+        return read_dkim_keys(accounts.records(DKIM_KEY))
 
 
 def publish(dns: NameServer, *some: StoredDkimKey) -> None:
@@ -185,6 +195,32 @@ def test_check_without_a_service_is_enough_for_its_next_start(office: Office, dn
     ended = check(office)
     assert ended.code == 0
     assert "it looks by itself" in ended.out
+
+
+def findings(office: Office) -> list[tuple[Level, str, str]]:
+    """The findings of `senderproxy check` about own keys."""
+    with opened(office) as accounts:
+        found = check_dkim_keys(load_config(office.config), accounts, lambda _text: None)
+        return [(one.level, one.message, one.hint) for one in found]
+
+
+def test_the_general_check_has_a_finding_for_each_key(office: Office, dns: NameServer) -> None:
+    office.add(ANNA)
+    assert findings(office) == []
+    assert office.type("dkim", "setup", FIRMA).code == 0
+    [one] = keys(office)
+    [(level, words, hint)] = findings(office)
+    assert (level, hint) == (Level.ADVICE, f"Enter its record: senderproxy dkim show {FIRMA}")
+    assert one.key.name in words
+    state = {"domain": FIRMA, "selector": one.key.selector, "signs": True}
+    with answering(office, [], [state]):
+        assert [level for level, _words, _hint in findings(office)] == [Level.WRONG]  # receivers cannot verify it
+    publish(dns, one)
+    assert [(level, hint) for level, _words, hint in findings(office)] == [(Level.OK, "")]
+    dns.failing = {one.key.name}
+    [(level, words, _)] = findings(office)
+    assert level is Level.UNKNOWN
+    assert "DNS lookup failed" in words
 
 
 def test_rotate_makes_the_next_key_and_keeps_the_first_until_it_is_there(office: Office, dns: NameServer) -> None:

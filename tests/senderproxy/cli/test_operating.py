@@ -52,6 +52,8 @@ WRITTEN_ELSEWHERE = {
     "message",
     "reason",
     "describe(result)",
+    "found.words",
+    "words_of_look(look, key.name, key.domain)",
     "record.describe()",
     "printable(f'{one.cause} ({since})')",
 }
