@@ -96,6 +96,10 @@ OTHER: dict[str, Any] = {
     "providers.takes_null_reverse_path": True,
     "providers.on_null_reverse_path": "discard",
     "providers.signs": False,
+    "providers.imap_host": "imap.other.example",
+    "providers.imap_port": 143,
+    "providers.imap_security": "starttls",
+    "providers.stores_sent": True,
     "providers.connections": 7,
     "providers.messages_per_connection": 8,
     "providers.idle_seconds": 9,
@@ -228,7 +232,13 @@ class Office:
             ],
             "footers": [{"senders": ["@firma.example"], "text": "Firma GmbH"}],
             "providers": {
-                "ionos": {"preset": "ionos-de", "host": "smtp.firma.example", "port": 465, "security": "tls"}
+                "ionos": {
+                    "preset": "ionos-de",
+                    "host": "smtp.firma.example",
+                    "port": 465,
+                    "security": "tls",
+                    "imap_host": "imap.firma.example",
+                }
             },
             "routes": [{"recipients": ["@kunde.example"], "via": "smarthost relay"}],
             "smarthosts": {
