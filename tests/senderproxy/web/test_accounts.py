@@ -263,15 +263,17 @@ async def test_a_service_that_is_killed_between_trial_and_save_leaves_the_vault_
         command = [sys.executable, "-m", "senderproxy", "--config", str(file), "run"]
         program = Program("service", command, tmp_path / "service.log")
         socket = tmp_path / "web" / "accounts"
-        await asyncio.to_thread(program.wait_until, lambda: answers(socket), "an answer on the socket of the role")
-        with editor_of(tmp_path):  # the service has tried the login, and waits for the lock
-            request = new_request(Verb.ACCOUNT_ADD, **form(others=[]))
-            answer = asyncio.create_task(asyncio.to_thread(ask, socket, request))
-            await simulator.wait_until(lambda seen: bool(seen.logins(NEW)), 30, "the login test")
-            os.kill(program.pid, signal.SIGKILL)
-            with pytest.raises(NoAnswer):
-                await answer
-        await asyncio.to_thread(program.end)
+        try:
+            await asyncio.to_thread(program.wait_until, lambda: answers(socket), "an answer on the socket of the role")
+            with editor_of(tmp_path):  # the service has tried the login, and waits for the lock
+                request = new_request(Verb.ACCOUNT_ADD, **form(others=[]))
+                answer = asyncio.create_task(asyncio.to_thread(ask, socket, request))
+                await simulator.wait_until(lambda seen: bool(seen.logins(NEW)), 30, "the login test")
+                os.kill(program.pid, signal.SIGKILL)
+                with pytest.raises(NoAnswer):
+                    await answer
+        finally:
+            await asyncio.to_thread(program.end)
         assert (tmp_path / "accounts.vault").read_bytes() == before
         assert set(saved(tmp_path)) == {"anna", "bert", "carla"}
         assert NEW_PASSWORD not in program.log()
