@@ -8,7 +8,7 @@ import pytest
 
 from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
-from senderproxy.accounts.errors import AccountsError, UnknownAccount, VaultUnreadable
+from senderproxy.accounts.errors import AccountsError, UnknownAccount, VaultInUse, VaultUnreadable
 from senderproxy.accounts.record import (
     SRS_KEY,
     RecordError,
@@ -144,9 +144,8 @@ def test_two_accounts_for_one_address_are_refused_before_anything_is_saved(path:
 
 
 def test_a_second_editor_is_refused(path: Path, key: Unlock) -> None:
-    with AccountEditor.open(path, key), pytest.raises(AccountsError) as caught:
+    with AccountEditor.open(path, key), pytest.raises(VaultInUse):
         AccountEditor.open(path, key)
-    assert type(caught.value) is AccountsError
 
 
 def test_a_missing_vault_and_a_wrong_key_are_different_errors(path: Path, tmp_path: Path) -> None:
