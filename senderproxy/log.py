@@ -24,7 +24,7 @@ from senderproxy.log_output import LogOutput
 _FIELDS: Final = "senderproxy_fields"
 _KEY: Final = "senderproxy_event"
 _AT_ONCE: Final = logging.WARNING  # the level from which a line is written at once
-_EXIT_SECONDS: Final = 2.0  # at the end of the process, for a reader of the log that does not read
+_END_SECONDS: Final = 2.0  # at the end of the process, for a reader of the log that does not read
 _now: Final = time.time  # noqa: TID251  as logging itself
 _format_fault: Final = logging.Formatter().formatException
 
@@ -79,7 +79,7 @@ def gather_lines() -> None:
 def flush_log() -> None:
     """Write all lines that wait."""
     if _writer is not None:
-        _writer.output.flush(_EXIT_SECONDS)
+        _writer.output.flush(_END_SECONDS)
 
 
 def exit_now(code: int) -> NoReturn:

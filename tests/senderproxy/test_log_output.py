@@ -213,7 +213,7 @@ def test_a_stop_loses_no_line(end: str, code: int) -> None:
     Python itself writes a traceback, between two pieces of a line; here it is one text that can be taken out.
     """
     started = child(
-        f"log._EXIT_SECONDS = 60\nsys.excepthook = lambda *_: os.write(2, {_TRACEBACK!r})\n"
+        f"log._END_SECONDS = 60\nsys.excepthook = lambda *_: os.write(2, {_TRACEBACK!r})\n"
         f"for n in range({LINES}): info(n)\nos.write(1, b'.')\n{end}"
     )
     assert started.stdout is not None

@@ -261,4 +261,7 @@ def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
         Verb.DKIM,
         Verb.EXPLAIN,
         Verb.PAGE,
+        Verb.ACCOUNT_PROPOSE,
+        Verb.ACCOUNT_ADD,
+        Verb.ACCOUNT_PASSWORD,
     }
