@@ -127,7 +127,8 @@ def _route_fields(decision: Decision) -> Iterator[tuple[str, str]]:
 
 def _change_fields(plan: RewritePlan) -> Iterator[tuple[str, str]]:
     for change in plan.changes:
-        yield _("changed"), f"{part_in_words(change.what)}: {value_in_words(change.what, change.new) or _('removed')}"
+        value = value_in_words(change.what, change.new) or _("removed")
+        yield _("changed"), f"{part_in_words(change.what)}: {value}"
         if change.old:
             yield "", _("instead of {old}").format(old=change.old)
         yield "", _("because {reason}").format(reason=reason_in_words(change.reason))

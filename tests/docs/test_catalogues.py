@@ -1,5 +1,6 @@
 """The catalogues of senderproxy/locale: complete, right in their form, compiled."""
 
+import ast
 import gettext
 import io
 import os
@@ -62,6 +63,20 @@ def test_each_text_has_a_translation(language: str) -> None:
         or not all(forms(known.string))
     ]
     assert missing == [], "make translations, then fill them in"
+
+
+def test_no_text_stands_within_an_f_string() -> None:
+    """Python 3.11 has no tokens of it, so that it would be found by later versions only."""
+    found = [
+        f"{path.relative_to(PROJECT)}:{call.lineno}"
+        for path in sorted((PROJECT / "senderproxy").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr)
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("_", "N_", "ngettext")
+        if call.args and isinstance(call.args[0], ast.Constant)
+    ]
+    assert found == []
 
 
 def test_no_translation_is_a_guess(catalogue: Catalog) -> None:

@@ -12,6 +12,8 @@ from flufl.bounce import all_failures
 from senderproxy.dsn.report_policy import ReportKind
 from tests.senderproxy.dsn.cases import CASES, CORPUS
 
+_OF_VERSION_5 = {"onhold": "undefined"}  # another word for the same; it also has numbers where version 4 has texts
+
 
 def _sisimai(name: str) -> list[dict[str, Any]]:
     program = 'use Sisimai; print Sisimai->dump($ARGV[0], "delivered" => 1)'
@@ -62,7 +64,8 @@ def test_mailman_counts_the_failed_and_lets_the_delayed_wait(name: str) -> None:
 def test_sisimai_finds_everybody_with_the_reason_and_the_codes(name: str, expected: list[tuple[str, ...]]) -> None:
     found = _sisimai(name)
     fields = ("recipient", "reason", "action", "deliverystatus", "replycode")
-    assert [tuple(entry[field] for field in fields) for entry in found] == expected
+    read = [tuple(_OF_VERSION_5.get(str(entry[field]), str(entry[field])) for field in fields) for entry in found]
+    assert read == expected
     assert {entry["addresser"] for entry in found} == {"anna@firma.example"}
 
 
