@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import subprocess
+import termios
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ def show(messages: Mapping[str, bytes], folder: Path, order: Sequence[str]) -> d
 def _run(words: list[str], folder: Path) -> None:
     """Run a program that needs a terminal, and wait for its end."""
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (40, 120))  # without a size, ncurses 6.5 opens no terminal
     environment = os.environ | {
         "TERM": "xterm",
         "HOME": str(folder),
