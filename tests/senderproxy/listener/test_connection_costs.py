@@ -16,7 +16,7 @@ from tests.senderproxy.listener.smtp_client import listening
 
 CONNECTIONS = 960  # our own process has a limit of 1,024 descriptors
 FIRST = 50  # of them; they are not counted
-IDLE_LIMIT = 10.0  # KB of the process for each; about 8.4 on Python 3.11
+IDLE_LIMIT = 10.0 if sys.version_info < (3, 12) else 11.0  # KB of the process for each; 8.7 on Python 3.11, 9.8 on 3.13
 
 # Calls on the event loop's thread, those in C too, of a connection with greeting, EHLO and QUIT: 949, the fewest
 # of twenty connections on Python 3.11, and 3 % more. aiosmtpd searched each connection's handler for methods: 184 more.
