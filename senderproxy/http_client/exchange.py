@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from senderproxy import __version__
+from senderproxy.first_connection import connect_first
 from senderproxy.http_client.message import Answer, Request
 from senderproxy.http_client.url import Url
 
@@ -114,17 +115,7 @@ class Exchange:
             addresses = [one for one in addresses if _is_near(str(one[4][0]))]
             if not addresses:
                 raise PublicAddress
-        failure: OSError = OSError()
-        for family, kind, protocol, _name, address in addresses:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.settimeout(min(self.left(), _CONNECT_SECONDS))
-                sock.connect(address)
-                return sock
-            except OSError as error:
-                sock.close()
-                failure = error
-        raise failure
+        return connect_first(addresses, lambda: min(self.left(), _CONNECT_SECONDS))
 
     def _open_tunnel(self, sock: socket.socket, proxy: Url) -> None:
         """RFC 9110 section 9.3.6."""

@@ -7,13 +7,15 @@ Not here: the state of an account (delivery.account_health).
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.facts import AccountSnapshot, AccountTrouble, Facts, LimitUse, QueueFacts, SpoolState
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, joined, ngettext, translated
+
+_T = TypeVar("_T")
 
 SEPARATE: Final = 3  # conditions of one kind at one provider; more of them have one cause, and become one condition
 _NAMED: Final = 5  # accounts that a sentence names
@@ -42,7 +44,7 @@ def account_conditions(facts: Facts) -> Iterator[Condition]:
 
 
 def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
-    for some in _grouped(accounts):
+    for some in grouped(accounts):
         if len(some) == 1:
             text = _("{provider} refuses the login of account {account}: {reply}")
             hint = translated(some[0].hint) or f"senderproxy account set-password {some[0].account}"
@@ -60,7 +62,7 @@ def _suspended(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot])
 
 
 def _paused(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
-    for some in _grouped(accounts):
+    for some in grouped(accounts):
         end = max((one.until for one in some if one.until is not None), default=None)
         text = _("Mail of {accounts} at {provider} waits until {time}: {reply}")
         if _sends_on(some):
@@ -127,7 +129,7 @@ def _wrong_certificate(facts: Facts, provider: str, accounts: Sequence[AccountSn
 
 def _hourly_limits(facts: Facts, provider: str, accounts: Sequence[AccountSnapshot]) -> Iterator[Condition]:
     used = {one.account: worst for one in accounts if (worst := _worst_use(one.hourly)) is not None}
-    for some in _grouped([one for one in accounts if one.account in used]):
+    for some in grouped([one for one in accounts if one.account in used]):
         worst = max((used[one.account] for one in some), key=_share)
         limit = _describe_limit(worst)
         if len(some) > 1:
@@ -280,8 +282,8 @@ def _with(accounts: Sequence[AccountSnapshot], trouble: AccountTrouble) -> list[
     return [one for one in accounts if one.trouble is trouble]
 
 
-def _grouped(accounts: Sequence[AccountSnapshot]) -> Iterator[Sequence[AccountSnapshot]]:
-    """Each account by itself; all together if there are many."""
+def grouped(accounts: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The facts of each account by themselves; all together if there are many."""
     if len(accounts) > SEPARATE:
         yield accounts
     else:

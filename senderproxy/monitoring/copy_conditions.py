@@ -5,11 +5,11 @@ Not here: the work on the copies (sent_copy.runner).
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from senderproxy.log_events import Severity
-from senderproxy.monitoring.account_conditions import SEPARATE
+from senderproxy.monitoring.account_conditions import grouped
 from senderproxy.monitoring.facts import CopyFacts, Facts
 from senderproxy.monitoring.record import Affected, AffectedKind, Condition, ConditionKey
 from senderproxy.translation import _, ngettext, translated
@@ -23,12 +23,12 @@ def copy_conditions(facts: Facts) -> Iterator[Condition]:
     waiting = [
         one for one in facts.copies if one.since is not None and (one.is_refusal or facts.now - one.since >= _LATE)
     ]
-    for some in _grouped(waiting):
+    for some in grouped(sorted(waiting, key=lambda one: -one.waiting)):
         yield _waiting(some, facts)
     given_up = [
         one for one in facts.copies if one.given_up_at is not None and facts.now - one.given_up_at < _REMEMBERED
     ]
-    for some in _grouped(given_up):
+    for some in grouped(sorted(given_up, key=lambda one: -one.given_up)):
         yield _given_up(some, facts)
 
 
@@ -39,17 +39,9 @@ def _waiting(some: Sequence[CopyFacts], facts: Facts) -> Condition:
         "The mail of account {account} was sent; {count} copies for its Sent folder wait: {why}.",
         first.waiting,
     )
-    cause = _with_others(text.format(account=first.account, count=first.waiting, why=translated(first.words)), some)
+    cause = text.format(account=first.account, count=first.waiting, why=translated(first.words))
     hint = translated(first.hint) or _("Try it: senderproxy account verify {account}").format(account=first.account)
-    return Condition(
-        ConditionKey.SENT_COPY_WAITING,
-        _subject(some),
-        Severity.WARNING,
-        min(one.since or facts.now for one in some),
-        cause,
-        hint,
-        _affected(some),
-    )
+    return _condition(ConditionKey.SENT_COPY_WAITING, some, min(one.since or facts.now for one in some), cause, hint)
 
 
 def _given_up(some: Sequence[CopyFacts], facts: Facts) -> Condition:
@@ -59,18 +51,18 @@ def _given_up(some: Sequence[CopyFacts], facts: Facts) -> Condition:
         "The mail of account {account} was sent; {count} copies for its Sent folder were given up: {why}.",
         first.given_up,
     )
-    why = translated(first.given_up_why)
-    cause = _with_others(text.format(account=first.account, count=first.given_up, why=why), some)
+    cause = text.format(account=first.account, count=first.given_up, why=translated(first.given_up_why))
     hint = _("Remove the cause; those messages get no copy any more. Which they are: senderproxy track")
-    return Condition(
-        ConditionKey.SENT_COPY_GIVEN_UP,
-        _subject(some),
-        Severity.WARNING,
-        min(one.given_up_at or facts.now for one in some),
-        cause,
-        hint,
-        _affected(some),
-    )
+    since = min(one.given_up_at or facts.now for one in some)
+    return _condition(ConditionKey.SENT_COPY_GIVEN_UP, some, since, cause, hint)
+
+
+def _condition(key: ConditionKey, some: Sequence[CopyFacts], since: datetime, cause: str, hint: str) -> Condition:
+    """The condition of one account, or of many; `cause` is about the first."""
+    accounts = tuple(one.account for one in some)
+    subject = accounts[0] if len(accounts) == 1 else ""
+    affected = Affected(AffectedKind.ACCOUNTS, accounts)
+    return Condition(key, subject, Severity.WARNING, since, _with_others(cause, some), hint, affected)
 
 
 def _with_others(cause: str, some: Sequence[CopyFacts]) -> str:
@@ -81,19 +73,3 @@ def _with_others(cause: str, some: Sequence[CopyFacts]) -> str:
         "{cause} The same holds for {count} more account.", "{cause} The same holds for {count} more accounts.", more
     )
     return text.format(cause=cause, count=more)
-
-
-def _subject(some: Sequence[CopyFacts]) -> str:
-    return some[0].account if len(some) == 1 else ""
-
-
-def _affected(some: Sequence[CopyFacts]) -> Affected:
-    return Affected(AffectedKind.ACCOUNTS, tuple(one.account for one in some))
-
-
-def _grouped(found: Sequence[CopyFacts]) -> Iterator[Sequence[CopyFacts]]:
-    """Each account by itself; all together if there are many, the one with most copies first."""
-    if len(found) > SEPARATE:
-        yield sorted(found, key=lambda one: -one.waiting)
-    else:
-        yield from ([one] for one in found)

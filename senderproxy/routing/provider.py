@@ -44,9 +44,7 @@ class LoginForm(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Smarthost:
-    """One submission server."""
-
+class _Server:
     host: str
     port: int
     security: Security
@@ -57,16 +55,13 @@ class Smarthost:
 
 
 @dataclass(frozen=True, slots=True)
-class ImapServer:
+class Smarthost(_Server):
+    """One submission server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImapServer(_Server):
     """The IMAP server of a provider's mailboxes."""
-
-    host: str
-    port: int
-    security: Security
-    ca_file: str | None = None  # PEM; None: the system's authorities
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 # SASL mechanisms for passwords that delivery speaks, the preferred one first.

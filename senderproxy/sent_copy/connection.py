@@ -16,6 +16,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Any, Final
 
+from senderproxy.first_connection import connect_first
 from senderproxy.routing.provider import ImapServer, Security
 from senderproxy.translation import N_
 
@@ -193,18 +194,11 @@ class ImapConnection(imaplib.IMAP4):
             for one in addresses:
                 if not ip_address(str(one[4][0]).partition("%")[0]).is_loopback:
                     raise NotOnThisMachine(str(one[4][0]))
-        failure: OSError = OSError()
-        for family, kind, protocol, _name, address in addresses:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                self.allow(_CONNECT_SECONDS)
-                sock.settimeout(self._seconds_left())
-                sock.connect(address)
-                return sock
-            except OSError as error:
-                sock.close()
-                failure = error
-        raise failure
+        return connect_first(addresses, self._seconds_to_connect)
+
+    def _seconds_to_connect(self) -> float:
+        self.allow(_CONNECT_SECONDS)
+        return self._seconds_left()
 
     def _begin_tls(self) -> None:
         assert self.context is not None

@@ -57,19 +57,9 @@ def add(show_account: ShowAccount) -> Callable[[Site, Visit], Awaitable[Response
             return site.page("add", visit=visit, status=_FAILED, values=_add_values(values))
 
         async def change(form: _Form) -> Response:
-            answer = await site.service.ask(
-                Verb.ACCOUNT_ADD,
-                address=form.get("address", ""),
-                provider=form.get("provider", ""),
-                login=form.get("login", ""),
-                others=[line.strip() for line in form.get("others", "").splitlines() if line.strip()],
-                name=form.get("name", ""),
-                password=form.get("password", ""),
-                by=user_of(visit),
-                language=current_language(),
-            )
-            site.service.forget()
-            return await show_account(site, visit, str(answer["account"]), " ".join(answer["words"]))
+            others = [line.strip() for line in form.get("others", "").splitlines() if line.strip()]
+            fields = {name: form.get(name, "") for name in ("address", "provider", "login", "name", "password")}
+            return await _save(site, visit, show_account, Verb.ACCOUNT_ADD, others=others, **fields)
 
         return await _with_password(site, visit, change, failed)
 
@@ -89,19 +79,20 @@ def set_password(show_account: ShowAccount) -> Callable[[Site, Visit], Awaitable
             return await _password_page(site, visit, problem)
 
         async def change(form: _Form) -> Response:
-            answer = await site.service.ask(
-                Verb.ACCOUNT_PASSWORD,
-                account=visit.request.path_params["account"],
-                password=form.get("password", ""),
-                by=user_of(visit),
-                language=current_language(),
-            )
-            site.service.forget()
-            return await show_account(site, visit, str(answer["account"]), " ".join(answer["words"]))
+            account = visit.request.path_params["account"]
+            password = form.get("password", "")
+            return await _save(site, visit, show_account, Verb.ACCOUNT_PASSWORD, account=account, password=password)
 
         return await _with_password(site, visit, change, failed)
 
     return view
+
+
+async def _save(site: Site, visit: Visit, show_account: ShowAccount, verb: Verb, **fields: object) -> Response:
+    """Let the service try and save the fields; the page of the account, with what was done."""
+    answer = await site.service.ask(verb, by=user_of(visit), language=current_language(), **fields)
+    site.service.forget()
+    return await show_account(site, visit, str(answer["account"]), " ".join(answer["words"]))
 
 
 async def _with_password(site: Site, visit: Visit, change: _Change, failed: _Failed) -> Response:

@@ -652,3 +652,13 @@ def test_a_condition_is_put_into_german_later_as_if_it_were_found_in_german(key:
     same = {one.cause for one in english.values()} & {one.cause for one in german.values()}
     # The example's text comes from elsewhere, as plain text.
     assert bool(same) == (key in (ConditionKey.VAULT_ROLLED_BACK, ConditionKey.SENDER_RULE_STRICTER))
+
+
+def test_of_many_accounts_with_lost_copies_the_one_with_most_is_named() -> None:
+    copies = [
+        CopyFacts(f"konto0{number}", waiting=9 - number, given_up=number, given_up_at=NOW, given_up_why="no connection")
+        for number in range(1, 5)
+    ]
+    one = only(copies=copies)
+    assert "The mail of account konto04 was sent; 4 copies for its Sent folder were given up" in one.cause
+    assert one.cause.endswith("The same holds for 3 more accounts.")
