@@ -7,7 +7,7 @@ Not here: damage to a single record (accounts.record), exit codes (cli.exit_code
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
-from vault import Damaged, DiskError, Exists, InUse, KeyringLocked, Missing, RolledBack, TooNew, VaultError
+from vault import Damaged, DiskError, Exists, InUse, KeyringLocked, Missing, RolledBack, TooNew, VaultError, WrongKey
 
 
 class AccountsError(SenderproxyError):
@@ -46,8 +46,23 @@ def accounts_error(error: VaultError) -> AccountsError:
     """Translate an error of the vault. The type of the result names the cause."""
     kind: type[AccountsError]
     match error:
-        case Damaged() | TooNew() | Missing():
+        case Damaged() | TooNew():
             kind = VaultUnreadable
+        case Missing():
+            return VaultUnreadable(
+                _("The vault cannot be used: {error}").format(error=error),
+                hint=_(
+                    "Put the file back from its backup, or correct its path under [vault]. For a first vault:"
+                    " senderproxy setup"
+                ),
+            )
+        case WrongKey():
+            return AccountsError(
+                _("The vault cannot be used: {error}").format(error=error),
+                hint=_("{ways}. A key file must be the one of this vault: put it back from its backup.").format(
+                    ways=error.hint
+                ),
+            )
         case DiskError():
             kind = VaultDiskError
         case InUse():

@@ -48,9 +48,14 @@ def part_in_words(what: str) -> str:
     return _(_PARTS[what]) if what in _PARTS else what
 
 
+def is_text_of_ours(what: str) -> bool:
+    """True for a changed part that has no value of its own: a text of ours stands in place of one."""
+    return what in ("body", "header section")
+
+
 def value_in_words(what: str, value: str) -> str:
-    """The new value of a changed part. That of a part without one of its own is a text of ours."""
-    return _(value) if what in ("body", "header section") else value
+    """The new value of a changed part."""
+    return _(value) if is_text_of_ours(what) else value
 
 
 def reason_in_words(text: str) -> str:

@@ -39,7 +39,7 @@ def _waiting(some: Sequence[CopyFacts], facts: Facts) -> Condition:
         "The mail of account {account} was sent; {count} copies for its Sent folder wait: {why}.",
         first.waiting,
     )
-    cause = text.format(account=first.account, count=first.waiting, why=translated(first.words))
+    cause = text.format(account=first.account, count=first.waiting, why=_without_period(first.words))
     hint = translated(first.hint) or _("Try it: senderproxy account verify {account}").format(account=first.account)
     return _condition(ConditionKey.SENT_COPY_WAITING, some, min(one.since or facts.now for one in some), cause, hint)
 
@@ -51,7 +51,7 @@ def _given_up(some: Sequence[CopyFacts], facts: Facts) -> Condition:
         "The mail of account {account} was sent; {count} copies for its Sent folder were given up: {why}.",
         first.given_up,
     )
-    cause = text.format(account=first.account, count=first.given_up, why=translated(first.given_up_why))
+    cause = text.format(account=first.account, count=first.given_up, why=_without_period(first.given_up_why))
     hint = _("Remove the cause; those messages get no copy any more. Which they are: senderproxy track")
     since = min(one.given_up_at or facts.now for one in some)
     return _condition(ConditionKey.SENT_COPY_GIVEN_UP, some, since, cause, hint)
@@ -63,6 +63,11 @@ def _condition(key: ConditionKey, some: Sequence[CopyFacts], since: datetime, ca
     subject = accounts[0] if len(accounts) == 1 else ""
     affected = Affected(AffectedKind.ACCOUNTS, accounts)
     return Condition(key, subject, Severity.WARNING, since, _with_others(cause, some), hint, affected)
+
+
+def _without_period(words: str) -> str:
+    """The words in the language in force; those of a server may end in a period of their own."""
+    return translated(words).rstrip(". ")
 
 
 def _with_others(cause: str, some: Sequence[CopyFacts]) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from senderproxy.mail.address import ForwardPath
-from senderproxy.mail.reasons import part_in_words, reason_in_words, value_in_words
+from senderproxy.mail.reasons import is_text_of_ours, part_in_words, reason_in_words, value_in_words
 from senderproxy.tracking.record import (
     Blocked,
     CopyState,
@@ -140,14 +140,12 @@ def _changed(facts: Mapping[str, str], recipients: str) -> str:
     what = facts.get("what", "")
     field = part_in_words(what) or _("a field")
     reason = _(", because {reason}").format(reason=reason_in_words(facts["reason"])) if facts.get("reason") else ""
+    if is_text_of_ours(what) and facts.get("new"):
+        return f"{field}: {value_in_words(what, facts['new'])}{recipients}{reason}"
     if not facts.get("new"):
         return _("{field} removed").format(field=field) + recipients + reason
     old = _(" from {old}").format(old=facts["old"]) if facts.get("old") else ""
-    return (
-        _("{field} changed{old} to {new}").format(field=field, old=old, new=value_in_words(what, facts["new"]))
-        + recipients
-        + reason
-    )
+    return _("{field} changed{old} to {new}").format(field=field, old=old, new=facts["new"]) + recipients + reason
 
 
 _NO: Final = ("", "no", "false", "0")

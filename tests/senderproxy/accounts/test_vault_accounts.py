@@ -155,8 +155,9 @@ def test_a_missing_vault_and_a_wrong_key_are_different_errors(path: Path, tmp_pa
     with pytest.raises(AccountsError) as wrong:
         VaultAccounts.open(path, other)
     assert (type(missing.value), type(wrong.value)) == (VaultUnreadable, AccountsError)
-    assert missing.value.hint
-    assert wrong.value.hint
+    assert missing.value.hint.endswith("For a first vault: senderproxy setup")
+    assert "A key file must be the one of this vault" in wrong.value.hint
+    assert wrong.value.hint.startswith("It opens with: key-file")
 
 
 def test_a_passphrase_without_a_terminal_is_an_error() -> None:

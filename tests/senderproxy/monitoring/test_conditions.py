@@ -662,3 +662,10 @@ def test_of_many_accounts_with_lost_copies_the_one_with_most_is_named() -> None:
     one = only(copies=copies)
     assert "The mail of account konto04 was sent; 4 copies for its Sent folder were given up" in one.cause
     assert one.cause.endswith("The same holds for 3 more accounts.")
+
+
+def test_a_server_that_ends_its_words_with_a_period_gets_no_second_one() -> None:
+    words = "the mailbox is full: [OVERQUOTA] Quota exceeded (0.002 secs)."
+    one = only(copies=[CopyFacts("konto01", 1, "over_quota", words, "Delete mail.", NOW - MINUTE, is_refusal=True)])
+    assert one.cause.endswith("(0.002 secs).")
+    assert not one.cause.endswith("..")
