@@ -107,10 +107,15 @@ def same_listener_environment(old: Config, new: Config) -> bool:
     return old.clients == new.clients and old.identity == new.identity
 
 
+def own_listeners(config: Config) -> frozenset[tuple[str, int]]:
+    """The IP addresses and ports of our listeners."""
+    own = [split_address(listener.address) for listener in config.listeners]
+    return frozenset((str(host), port) for host, port in own)
+
+
 def configure_hops(courier: SmtpCourier, config: Config) -> None:
     """Tell the courier the servers without a login, and our listeners: none of the servers may be one."""
-    own = [split_address(listener.address) for listener in config.listeners]
-    courier.hops.opener.own_listeners = frozenset((str(host), port) for host, port in own)
+    courier.hops.opener.own_listeners = own_listeners(config)
     courier.hops.keep(config.hops())
 
 

@@ -20,6 +20,7 @@ from senderproxy.cli.account_names import account_id, names_of, unknown_account
 from senderproxy.cli.check_dkim_keys import check_dkim_keys
 from senderproxy.cli.check_dns import check_domains
 from senderproxy.cli.check_fallbacks import check_dns_of_fallbacks, check_fallbacks
+from senderproxy.cli.check_hops import Server, check_hops, servers_of_routes
 from senderproxy.cli.check_local import (
     check_conditions,
     check_configuration,
@@ -171,13 +172,14 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
         return
     yield from check_vault(accounts, config)
     tries_logins = request.logins and not request.offline
-    shown = _without_sessions(status) if tries_logins else status
+    shown = _without_sessions(status, servers_of_routes(config)) if tries_logins else status
     if not request.offline:
         shown = _without(shown, _DOMAIN_KEYS)  # they are looked at anew
     yield from check_conditions(config, shown, accounts, SystemClock().now())
     yield from check_fallbacks(config, accounts.directory())
     if tries_logins:
         yield from _check_providers(config, accounts, request, status)
+        yield from check_hops(config, servers_of_routes(config), print_progress)
     yield from check_sent_copies(config, accounts, _suspended(status), print_progress, logs_in=tries_logins)
     if not request.offline:
         yield from _check_dns(config, accounts)
@@ -226,11 +228,19 @@ def _without(status: dict[str, Any] | None, keys: Sequence[str]) -> dict[str, An
     return status | {"conditions": [entry for entry in status.get("conditions", ()) if entry["key"] not in keys]}
 
 
-def _without_sessions(status: dict[str, Any] | None) -> dict[str, Any] | None:
+def _without_sessions(status: dict[str, Any] | None, hops: Sequence[Server]) -> dict[str, Any] | None:
+    """The status without the conditions of servers that are tried anew."""
     if status is None:
         return None
     of_sessions = _session_conditions(status)
-    return status | {"conditions": [entry for entry in status.get("conditions", ()) if entry not in of_sessions]}
+    names = {str(hop) for hop in hops}
+    left = [
+        entry
+        for entry in status.get("conditions", ())
+        if entry not in of_sessions
+        and not (entry["key"] == ConditionKey.ROUTE_UNREACHABLE.value and entry["subject"] in names)
+    ]
+    return status | {"conditions": left}
 
 
 _REFUSED_LIMIT: Final = 3  # refused logins of one provider; with more it might lock out this machine
