@@ -12,6 +12,7 @@ Not here: the catalogues (locale/; docs/translation.md).
 """
 
 import gettext
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -115,6 +116,34 @@ def in_english(text: str) -> str:
         return translated(text)
 
 
+def stored_text(text: str) -> str:
+    """A text with the values in it, in a form that `shown_text` reads; empty unless `_` made it, with values.
+
+    A text without values needs none: it is found in the catalogue as it is.
+    """
+    return json.dumps(text.parts()) if isinstance(text, _Text) and text.has_values else ""
+
+
+def shown_text(stored: str) -> str | None:
+    """A text of `stored_text` in the language in force; None in English, and for one of another version."""
+    try:
+        return _shown(json.loads(stored)) if stored else None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def _shown(parts: object) -> str | None:
+    match parts:
+        case [str(template), dict(values)]:
+            text = _looked_up((template,), None)
+        case _:
+            return None
+    if text == template:  # it is in no catalogue, so perhaps no text of ours
+        return None
+    filled = {name: _shown(value) or value[0] if isinstance(value, list) else value for name, value in values.items()}
+    return text.format(**filled)
+
+
 class _Text(str):
     """A text in some language that knows its original, and the values that were filled in."""
 
@@ -143,6 +172,16 @@ class _Text(str):
         kept = {name: value if isinstance(value, str | int | float) else str(value) for name, value in values.items()}
         filled = super().format(**{name: _in_force(value) for name, value in values.items()})
         return _Text(filled, self._original, self._count, kept)
+
+    @property
+    def has_values(self) -> bool:
+        """True if values were filled in, and there is one form only."""
+        return bool(self._values) and self._count is None
+
+    def parts(self) -> list[object]:
+        """The original and the values; in place of a text among them, its own parts."""
+        values = {name: value.parts() if isinstance(value, _Text) else value for name, value in self._values.items()}
+        return [self._original[0], values]
 
     def translated(self) -> str:
         """The text in the language in force."""

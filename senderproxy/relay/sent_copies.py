@@ -19,7 +19,7 @@ from senderproxy.relay.ports import NewJob
 from senderproxy.relay.sent_form import write_form
 from senderproxy.relay.ways import RoutedOutcomes
 from senderproxy.tracking.record import SENT_COPY_JOBS, CopyState, Event, EventKind, Lane
-from senderproxy.translation import N_
+from senderproxy.translation import N_, in_english, stored_text
 
 TOO_LARGE: Final = N_("the header section is too large to be kept")
 SPOOL_FAILED: Final = N_("the spool could not be written")
@@ -76,9 +76,10 @@ def lost(account: str, why: str, now: datetime) -> Event:
     return copy_event(CopyState.LOST, account, now, why=why)
 
 
-def copy_event(state: CopyState, account: str, now: datetime, **facts: str) -> Event:
+def copy_event(state: CopyState, account: str, now: datetime, *, why: str = "", **facts: str) -> Event:
     """An event about the copy of a message."""
-    stated = {"state": state.value, "account": account, **{name: value for name, value in facts.items() if value}}
+    known = facts | {"why": in_english(why), "why_text": stored_text(why)}
+    stated = {"state": state.value, "account": account, **{name: value for name, value in known.items() if value}}
     return Event(now, EventKind.COPY, (), stated)
 
 

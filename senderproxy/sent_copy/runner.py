@@ -284,11 +284,11 @@ class CopyRunner:
         if is_final or _is_over(claim):
             event(_log, log_events.SENT_COPY_GIVEN_UP, **fields)
             state.gave_up(result.words, now)
-            await self._end(spool, claim, copy_event(CopyState.GIVEN_UP, account, now, why=why))
+            await self._end(spool, claim, copy_event(CopyState.GIVEN_UP, account, now, why=result.words))
             return True  # the next one may be too old as well
         if why != claim.why:  # once for each reason
             event(_log, log_events.SENT_COPY_WAITS, **fields, server=result.server_text, retry_in=round(wait))
-        events = [copy_event(CopyState.WAITING, account, now, why=why)] if why != claim.why else []
+        events = [copy_event(CopyState.WAITING, account, now, why=result.words)] if why != claim.why else []
         retry_in = _in_order(claim) if is_of_account else timedelta(seconds=wait)
         await self._settle(spool, claim, retry_in, why, events)
         return not is_of_account
@@ -309,7 +309,7 @@ class CopyRunner:
         }
         event(_log, log_events.SENT_COPY_GIVEN_UP, **fields)
         state.gave_up(trouble.words, now)
-        await self._end(spool, claim, copy_event(CopyState.GIVEN_UP, account, now, why=why))
+        await self._end(spool, claim, copy_event(CopyState.GIVEN_UP, account, now, why=trouble.words))
         return True
 
     async def _end(self, spool: Spool, claim: JobClaim, last: Event | None) -> None:

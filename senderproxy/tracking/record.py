@@ -37,7 +37,8 @@ class EventKind(Enum):
     REPORTED = "reported"  # to the author. Facts: report (its id), kind (failed, expired, delayed, cancelled), to
     UNREPORTED = "unreported"  # no report to the author. Facts: why
     FAULT = "fault"  # internal error in an attempt. Facts: why
-    # The copy in the Sent folder. Facts: state (tracking.record.CopyState), account, folder, why, note
+    # The copy in the Sent folder. Facts: state (tracking.record.CopyState), account, folder, why, why_text (see
+    # translation.stored_text), note
     COPY = "copy"
 
 

@@ -22,7 +22,7 @@ from senderproxy.tracking.record import (
     RecipientState,
     RecipientStatus,
 )
-from senderproxy.translation import N_, _, ngettext
+from senderproxy.translation import N_, _, ngettext, shown_text
 
 WORDS_COLUMN: Final = 21  # where the words of a line begin, after a time and two blanks
 _NAMED: Final = 3  # recipients that a sentence lists; more would not fit on a line
@@ -260,7 +260,7 @@ def _copy(facts: Mapping[str, str], _recipients: str) -> str:
     else:
         words = _(_COPIES.get(state, N_("copy for the Sent folder")))
     account = _(" (account {account})").format(account=facts["account"]) if facts.get("account") else ""
-    why = f": {_(facts['why'])}" if facts.get("why") else ""
+    why = f": {shown_text(facts.get('why_text', '')) or _(facts['why'])}" if facts.get("why") else ""
     note = f"; {_(facts['note'])}" if facts.get("note") else ""
     return words + account + why + note
 

@@ -22,6 +22,8 @@ from senderproxy.translation import (
     language,
     ngettext,
     preferred_language,
+    shown_text,
+    stored_text,
     translated,
     use_language,
 )
@@ -215,3 +217,55 @@ def test_the_version_needs_no_catalogue(arguments: tuple[str, ...], loads: bool)
         check=True,
     )
     assert ended.stdout.split()[-1] == str(int(loads))
+
+
+# ---- stored texts ----
+
+
+def test_a_stored_text_is_shown_in_the_readers_language_with_the_texts_in_it() -> None:
+    stored = stored_text(_("{host} refuses the login: {why}").format(host="mail.example", why=_("password refused")))
+    with language("de"):
+        assert shown_text(stored) == "mail.example lehnt die Anmeldung ab: Passwort abgelehnt"
+        assert shown_text(stored_text(_("{seconds:.1f} s").format(seconds=2))) == "2.0 Sek."
+        plain = stored_text(_("{host} refuses the login: {why}").format(host="{0.real}", why="535 password"))
+        assert shown_text(plain) == "{0.real} lehnt die Anmeldung ab: 535 password"
+
+
+def test_what_was_stored_in_german_is_the_same() -> None:
+    with language("de"):
+        german = stored_text(_("{seconds:.1f} s").format(seconds=2))
+    assert german == stored_text(_("{seconds:.1f} s").format(seconds=2))
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", _("The disk is full."), ngettext("{count} message", "{count} messages", 2).format(count=2)]
+)
+def test_texts_without_values_and_plural_forms_are_not_stored(text: str) -> None:
+    assert stored_text(text) == ""
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "",
+        "{",
+        "null",
+        "7",
+        '["{seconds:.1f} s"]',
+        '["{seconds:.1f} s", {}]',
+        '["{seconds:.1f} s", null]',
+        '["{seconds:.1f} s", {"seconds": "two"}]',
+        '["{seconds:.1f} s", {"seconds": []}]',
+        '["{x.__class__} of no catalogue", {"x": 1}]',
+        '[7, {"x": 1}]',
+        '[["a"], {}]',
+        "[" * 100_000,
+    ],
+)
+def test_what_cannot_be_read_is_not_shown(stored: str) -> None:
+    with language("de"):
+        assert shown_text(stored) is None
+
+
+def test_english_needs_no_stored_text() -> None:
+    assert shown_text(stored_text(_("{seconds:.1f} s").format(seconds=2))) is None

@@ -9,7 +9,19 @@ import pytest
 from senderproxy.footer.reasons import SIGNED
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.reply import reply
-from senderproxy.tracking.record import Blocked, Event, EventKind, MessageRecord, RecipientState, RecipientStatus
+from senderproxy.relay.sent_copies import copy_event
+from senderproxy.routing.provider import ImapServer, Security
+from senderproxy.sent_copy.refusals import NegativeAnswer
+from senderproxy.sent_copy.results import login_refused
+from senderproxy.tracking.record import (
+    Blocked,
+    CopyState,
+    Event,
+    EventKind,
+    MessageRecord,
+    RecipientState,
+    RecipientStatus,
+)
 from senderproxy.tracking.timeline import current_state, headline, size_in_words, time_in_words, timeline_lines
 from senderproxy.translation import language
 
@@ -133,6 +145,19 @@ def test_an_attempt_has_a_note_about_the_footer_in_the_language_of_the_reader() 
     assert words(SIGNED) == "accepted by the provider: 250 2.0.0 ok; without its footer: it is signed"
     with language("de"):
         assert words(SIGNED).endswith(": 250 2.0.0 ok; ohne ihre Fußzeile: sie ist signiert")
+
+
+def test_the_reason_why_a_copy_waits_is_in_the_language_of_the_reader() -> None:
+    server = ImapServer("imap.anbieter.example", 993, Security.IMPLICIT_TLS)
+    refused = login_refused(server, NegativeAnswer("Wrong password", "AUTHENTICATIONFAILED"))
+    event = copy_event(CopyState.WAITING, "anna", START, why=refused.words)
+
+    def words() -> str:
+        return timeline_lines(MIXED, [after(0, EventKind.ACCEPTED), event], ZONE, START)[1].words
+
+    assert words().endswith(": imap.anbieter.example:993 refuses the login: Wrong password")
+    with language("de"):
+        assert words().endswith(": imap.anbieter.example:993 lehnt die Anmeldung ab: Wrong password")
 
 
 def test_there_is_a_sentence_for_every_kind_of_event() -> None:
