@@ -222,6 +222,12 @@ ACCEPT_FAILED: Final = LogEvent("accept_failed", Severity.WARNING, "cannot accep
 CLIENT_REJECTED: Final = LogEvent(
     "client_rejected", Severity.WARNING, "client rejected", ("client", "reply", "repeated")
 )
+PROXY_HEADER_MISSING: Final = LogEvent(
+    "proxy_header_missing",
+    Severity.WARNING,
+    "connection from a proxy without a valid PROXY header refused",
+    ("proxy", "why", "hint", "repeated"),
+)
 CLIENT_EVICTED: Final = LogEvent(
     "client_evicted", Severity.WARNING, "idle client disconnected to make room", ("client", "repeated")
 )

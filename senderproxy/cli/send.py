@@ -7,10 +7,12 @@ Not here: the service (app); the decision and the delivery that --direct shares 
 import argparse
 import asyncio
 import smtplib
+import socket
 import ssl
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -166,11 +168,41 @@ def _connect(listener: ListenerSettings) -> smtplib.SMTP:
     host, _colon, port = listener.address.rpartition(":")
     host = _LOOPBACK_FOR.get(host.strip("[]"), host.strip("[]"))
     if listener.tls == "implicit":
-        return smtplib.SMTP_SSL(host, int(port), timeout=_TIMEOUT, context=_certificate_context(listener))
-    client = smtplib.SMTP(host, int(port), timeout=_TIMEOUT)
+        return _TlsSender(listener, host, int(port))
+    client = _Sender(listener, host, int(port))
     if listener.tls == "starttls":
         client.starttls(context=_certificate_context(listener))
     return client
+
+
+class _Sender(smtplib.SMTP):
+    """A client that sends a PROXY header first if this machine is a proxy of the listener."""
+
+    def __init__(self, listener: ListenerSettings, host: str, port: int) -> None:
+        self._listener = listener
+        super().__init__(host, port, timeout=_TIMEOUT)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return _with_header(socket.create_connection((host, port), timeout), self._listener)
+
+
+class _TlsSender(smtplib.SMTP_SSL):
+    """The same, with TLS behind the header."""
+
+    def __init__(self, listener: ListenerSettings, host: str, port: int) -> None:
+        self._listener = listener
+        super().__init__(host, port, timeout=_TIMEOUT, context=_certificate_context(listener))
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connected = _with_header(socket.create_connection((host, port), timeout), self._listener)
+        return self.context.wrap_socket(connected, server_hostname=host)
+
+
+def _with_header(connected: socket.socket, listener: ListenerSettings) -> socket.socket:
+    own, other = (ip_address(end[0]) for end in (connected.getsockname(), connected.getpeername()))
+    if any(own in network for network in listener.proxy_from):
+        connected.sendall(f"PROXY TCP{own.version} {own} {other} 0 0\r\n".encode("ascii"))
+    return connected
 
 
 def _certificate_context(listener: ListenerSettings) -> ssl.SSLContext:

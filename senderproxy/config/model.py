@@ -94,6 +94,7 @@ CONFLICTS: Final = "senderproxy_conflicts"  # the type of the error that carries
 
 _LOOPBACK: Final[tuple[IpNetwork, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _PRIVATE_EXAMPLE: Final = 'allow = ["192.168.1.0/24"]'
+_PROXY_EXAMPLE: Final = 'proxy_from = ["192.168.1.5"]'
 
 
 class Identity(Section):
@@ -152,6 +153,13 @@ class ListenerSettings(Section):
             description="SMTP AUTH. `optional`: clients outside `allow` must log in. `required`: all clients must log"
             " in and be inside `allow`.",
         )
+    )
+    proxy_from: tuple[Network, ...] = Field(
+        default=(),
+        description="The addresses of proxies in front of this listener, such as haproxy, that begin each connection"
+        " with a PROXY header (version 2 or 1) with the client's address. From these addresses the header is required;"
+        " from all others it is not read. `allow` and all limits are then for the client's address: [proxy.md]"
+        "(proxy.md).",
     )
     sender: Mailbox | None = Field(
         default=None,
@@ -1044,7 +1052,9 @@ def _access_conflicts(at: SettingPath, listener: ListenerSettings) -> Iterator[C
         hint = _("write {setting}").format(setting=_PRIVATE_EXAMPLE)
         yield Conflict(allow, _("is empty: no client could submit mail"), hint, (allow, auth))
     host, _port = split_address(listener.address)
-    if host.is_loopback:
+    if listener.proxy_from:
+        yield from _proxy_conflicts(at, listener)
+    elif host.is_loopback:
         return
     if listener.auth != "required" and covers_everything(listener.allow):
         yield Conflict(
@@ -1053,7 +1063,8 @@ def _access_conflicts(at: SettingPath, listener: ListenerSettings) -> Iterator[C
             _('list your own networks only, or write auth = "required"'),
             (allow, auth, address),
         )
-    if listener.auth != "optional" and listener.allow and all(_is_loopback(network) for network in listener.allow):
+    admits_others = listener.auth == "optional" or not listener.allow or not all(map(_is_loopback, listener.allow))
+    if not admits_others and not listener.proxy_from:
         yield Conflict(
             allow,
             _("allows this machine only, but {address} is for other machines").format(address=listener.address),
@@ -1069,6 +1080,23 @@ def _access_conflicts(at: SettingPath, listener: ListenerSettings) -> Iterator[C
             _('write tls = "starttls" with certificate and key'),
             (auth, tls, address),
         )
+
+
+def _proxy_conflicts(at: SettingPath, listener: ListenerSettings) -> Iterator[Conflict]:
+    """Everyone as a proxy, or no client behind one."""
+    allow, auth, proxies = ((*at, field) for field in ("allow", "auth", "proxy_from"))
+    if covers_everything(listener.proxy_from):
+        message = _("names everyone: each client could claim any address")
+        hint = _("list the addresses of the proxies only, like {setting}").format(setting=_PROXY_EXAMPLE)
+        yield Conflict(proxies, message, hint, (proxies,))
+    if split_address(listener.address)[0].is_loopback and not any(map(_is_loopback, listener.proxy_from)):
+        message = _("names no address of this machine, but {address} is reached from this machine alone")
+        hint = _("write {setting}, or another address").format(setting='proxy_from = ["127.0.0.1"]')
+        yield Conflict(proxies, message.format(address=listener.address), hint, (proxies, (*at, "address")))
+    if listener.auth != "optional" and listener.allow and all(map(_is_loopback, listener.allow)):
+        message = _("allows this machine only, but behind a proxy the clients have other addresses")
+        hint = _("list your own networks, like {setting}").format(setting=_PRIVATE_EXAMPLE)
+        yield Conflict(allow, message, hint, (allow, auth, proxies))
 
 
 def _listeners_conflicts(listeners: tuple[ListenerSettings, ...]) -> Iterator[Conflict]:

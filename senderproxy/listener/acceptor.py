@@ -2,9 +2,10 @@
 
 Guarantees: `stop` takes effect at once, and connections accepted before still start. Without free descriptors the loop
 pauses instead of spinning, with one log line a minute; connections in progress go on, and those in the kernel's queue
-are accepted later. One pass of the event loop accepts a bounded number.
-Not here: admission and limits (listener.connections). asyncio's own server would accept a thousand times in a row
-without a descriptor, and drop what it has just accepted when it closes.
+are accepted later. One pass of the event loop accepts a bounded number. Of the connections whose PROXY header has not
+arrived yet there is a bounded number; with more, the one longest waiting is closed.
+Not here: admission and limits (listener.connections), the PROXY header (listener.proxy_peers). asyncio's own server
+would accept a thousand times in a row without a descriptor, and drop what it has just accepted when it closes.
 accept(2).
 """
 
@@ -12,12 +13,15 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from senderproxy import log_events
 from senderproxy.listener.event_limiter import EventLimiter
+from senderproxy.listener.proxy_peers import ProxyPeers
 
 _BATCH: Final = 16  # connections in one pass of the event loop, about 5 ms; others are served in between
+WAITING_LIMIT: Final = 256  # connections without their PROXY header at once: it comes with the first packet
 _PAUSE: Final = 1.0  # seconds without a free descriptor until the next attempt; asyncio's own value
 # No descriptor or no memory: the connection stays in the kernel's queue. Any other error concerns one connection only.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -25,16 +29,25 @@ _HINT: Final = "Lower max_connections, or raise LimitNOFILE= of the unit: system
 
 
 class Acceptor:
-    """Accepts connections from `start` to `stop`, each with a protocol from `new_protocol`."""
+    """Accepts connections from `start` to `stop`, each with a protocol from `new_protocol`.
+
+    `proxies`: the addresses that send a PROXY header; None: there are none.
+    """
 
     def __init__(
-        self, sock: socket.socket, new_protocol: Callable[[], asyncio.BaseProtocol], events: EventLimiter
+        self,
+        sock: socket.socket,
+        new_protocol: Callable[[], asyncio.BaseProtocol],
+        events: EventLimiter,
+        proxies: ProxyPeers | None = None,
     ) -> None:
         self._socket = sock
         self._new_protocol = new_protocol
+        self._proxies = proxies
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._starting: set[asyncio.Task[None]] = set()
+        self._waiting: dict[asyncio.Task[None], None] = {}  # of these, without their PROXY header; the oldest first
         self._pause: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -49,15 +62,22 @@ class Acceptor:
             self._pause.cancel()
             self._pause = None
 
-    async def wait_started(self) -> None:
-        """Wait until each accepted connection has its protocol."""
+    async def wait_started(self, header_seconds: float | None = None) -> None:
+        """Wait until each accepted connection has its protocol.
+
+        `header_seconds`: those without their PROXY header by then are closed; None: after the usual time.
+        """
+        if self._waiting and header_seconds is not None:
+            await asyncio.wait(self._waiting, timeout=header_seconds)
+            for task in self._waiting:
+                task.cancel()
         while self._starting:
             await asyncio.wait(self._starting)
 
     def _accept(self) -> None:
         for _ in range(_BATCH):
             try:
-                accepted, _address = self._socket.accept()
+                accepted, address = self._socket.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -68,15 +88,37 @@ class Acceptor:
                 continue
             try:
                 accepted.setblocking(False)
-                task = self._loop.create_task(self._connect(accepted))
+                if self._proxies is not None and self._proxies.names(address[0]):
+                    task = self._wait_for_header(accepted, self._proxies, address[0])
+                else:
+                    task = self._loop.create_task(self._connect(accepted, self._new_protocol))
                 self._starting.add(task)
                 task.add_done_callback(self._starting.discard)
             except MemoryError as error:
                 self._close(accepted, error)
 
-    async def _connect(self, accepted: socket.socket) -> None:
+    def _wait_for_header(self, accepted: socket.socket, proxies: ProxyPeers, host: str) -> "asyncio.Task[None]":
+        if len(self._waiting) >= WAITING_LIMIT:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.cancel()
+        task = self._loop.create_task(self._connect_proxied(accepted, proxies, host))
+        self._waiting[task] = None
+        task.add_done_callback(lambda done: self._waiting.pop(done, None))
+        return task
+
+    async def _connect_proxied(self, accepted: socket.socket, proxies: ProxyPeers, host: str) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._new_protocol, accepted)
+            client = await proxies.receive(accepted, host)
+        except BaseException:  # cancelled, too: the socket has no protocol yet that would close it
+            accepted.close()
+            raise
+        if client is not None:
+            await self._connect(accepted, partial(proxies.new_protocol, client))
+
+    async def _connect(self, accepted: socket.socket, new_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        try:
+            await self._loop.connect_accepted_socket(new_protocol, accepted)
         except (OSError, MemoryError) as error:  # the client has left already, or there is no memory for it
             self._close(accepted, error)
 

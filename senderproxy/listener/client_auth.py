@@ -88,6 +88,7 @@ class Admission:
     senders: tuple[AddressPattern, ...] | None
     client: str  # the name by which its connections are counted: its address, or the /64 network of an unknown one
     known: bool  # this machine, or in [[clients]]: no limits on its rates, and it may have the reserved connections
+    is_check: bool = False  # a proxy's connection without a client's address: it may not send mail
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,12 @@ class ClientStream:
         self._abort_at_deadline = deadline is not None
         self.set_deadline(deadline)
 
+    async def wait_until_read(self, writer: asyncio.StreamWriter) -> None:
+        """Wait for a client that sends commands but does not read the replies."""
+        self.abort_at(self.loop.time() + self.timeouts.idle)
+        await writer.drain()
+        self.abort_at(None)
+
     def start_timer(self, seconds: float) -> asyncio.TimerHandle:
         """Set the deadline so many seconds from now; the timer for it."""
         self.set_deadline(self.loop.time() + seconds)

@@ -54,6 +54,17 @@ class ListenerTimeouts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection. `is_check`: a proxy that names no client; `host` is the proxy's address then."""
+
+    host: str
+    is_check: bool = False
+
+
+CONNECTED: Final = Peer("")  # the end that the socket names
+
+
 class Connection(Evictable, Protocol):
     """One connection, as the listener closes it."""
 
@@ -98,6 +109,21 @@ class Counters:
             self.deferred += 1
         else:
             self.refused += 1
+
+
+class NoMail:
+    """An implementation of wire.dialogue.MessageQuota for connections that are there to look, not to send."""
+
+    def message(self) -> Reply | None:
+        """The refusal of each message."""
+        return replies.NO_CLIENT_ADDRESS
+
+    def recipient(self) -> Reply | None:
+        """The refusal of each recipient."""
+        return replies.NO_CLIENT_ADDRESS
+
+
+_NO_MAIL: Final = NoMail()
 
 
 class ClientQuota:
@@ -184,8 +210,10 @@ class ListenerState:
         self._leaving: set[Connection] = set()  # rejected or evicted, with their last reply
         self._idle: asyncio.Event | None = None  # of the last connection and transaction; None: no one waits
 
-    def register(self, connection: Connection, host: str) -> Admission | Reply | None:
+    def register(self, connection: Connection, host: str, *, is_check: bool = False) -> Admission | Reply | None:
         """Admit a client, or give the reply that rejects it; None: drop it, too many are being rejected already."""
+        if is_check:
+            return self._register_check(connection, host)
         result = self._admit(connection, host)
         if isinstance(result, Admission):
             self.counters.connections += 1
@@ -193,10 +221,18 @@ class ListenerState:
         reason, refusal = result
         self.counters.turned_away += 1
         self.auth.count_turned_away(host, reason, str(refusal))
-        if len(self._leaving) >= LEAVING_LIMIT:
-            return None
-        self._leaving.add(connection)
-        return refusal
+        return self._leave(connection, refusal)
+
+    def _register_check(self, connection: Connection, proxy: str) -> Admission | Reply | None:
+        """Admit a connection without a client's address, as a proxy's health check is; it may not send mail.
+
+        It is not counted: neither as a client nor as one that is turned away.
+        """
+        if self.closing:
+            return self._leave(connection, replies.stopping(self.hostname))
+        admission = Admission(login_required=False, senders=(), client=proxy, known=True, is_check=True)
+        refusal = self.table.add(connection, admission)
+        return admission if refusal is None else self._leave(connection, refusal)
 
     def unregister(self, connection: Connection) -> None:
         """Forget a closed connection."""
@@ -204,8 +240,13 @@ class ListenerState:
         self._leaving.discard(connection)
         self._check_idle()
 
-    def quota(self, admission: Admission) -> ClientQuota | None:
+    def quota(self, admission: Admission) -> ClientQuota | NoMail | None:
         """The limits on the rates of a client; None for a known one, which has none."""
+        if admission.is_check:
+            return _NO_MAIL
+        return self._rates_of(admission)
+
+    def _rates_of(self, admission: Admission) -> ClientQuota | None:
         if admission.known:
             return None
         return ClientQuota(admission.client, self._rates, self.events, self.clock, self.auth.count_turned_away)
@@ -219,7 +260,7 @@ class ListenerState:
             header_limit=self.settings.max_header_size,
             field_limit=self.settings.max_header_fields,
             starttls=self.tls is not None and self.settings.tls == "starttls",
-            auth=self.auth.offers_login,
+            auth=self.auth.offers_login and not admission.is_check,
             auth_in_clear=is_loopback(host),
             login_required=admission.login_required,
             bare_lf=BareLf(self.settings.bare_lf),
@@ -260,15 +301,25 @@ class ListenerState:
         admission = self.auth.admit(host)
         if isinstance(admission, Reply):
             return TurnedAway.NOT_ALLOWED, admission
-        quota = self.quota(admission)
+        quota = self._rates_of(admission)
         if quota is not None and (refusal := quota.connection()) is not None:
             return TurnedAway.CONNECTION_RATE, refusal
         if (refusal := self.table.add(connection, admission)) is not None:
             return TurnedAway.TOO_MANY_CONNECTIONS, refusal
         return admission
 
+    def _leave(self, connection: Connection, reply: Reply) -> Reply | None:
+        """The reply for a connection that is rejected; None where too many are leaving already."""
+        if len(self._leaving) >= LEAVING_LIMIT:
+            return None
+        self._leaving.add(connection)
+        return reply
+
     def _evict(self, connection: Connection, admission: Admission) -> None:
         """Disconnect a client that made room, with a reply unless too many connections are leaving already."""
+        if admission.is_check:
+            connection.abort()
+            return
         self.counters.evicted += 1
         self.events.log(log_events.CLIENT_EVICTED, client=admission.client)
         self.auth.count_turned_away(admission.client, TurnedAway.EVICTED, log_events.CLIENT_EVICTED.sentence)

@@ -55,9 +55,12 @@ class _Route:
 
 def refuse_if_open(settings: ListenerSettings) -> None:
     """Raise HiddenClients if this listener would admit everyone without a login."""
-    if settings.auth == "required" or settings.accept_hidden_clients:
+    if settings.accept_hidden_clients or (settings.auth == "required" and not settings.proxy_from):
         return
     hidden = hidden_networks()
+    _refuse_everyone_as_proxy(settings, hidden)
+    if settings.auth == "required":
+        return
     admitted = [network for network in settings.allow if any(_overlap(network, other) for other in hidden)]
     if not admitted:
         return
@@ -71,6 +74,25 @@ def refuse_if_open(settings: ListenerSettings) -> None:
         hint=_(
             'Set auth = "required" with [[clients]], or use a network that keeps the addresses (--network=pasta or'
             " host). If only your own clients reach the port: accept_hidden_clients = true."
+        ),
+    )
+
+
+def _refuse_everyone_as_proxy(settings: ListenerSettings, hidden: tuple[IpNetwork, ...]) -> None:
+    """Raise HiddenClients if everyone who reaches the port could send a PROXY header."""
+    proxies = [network for network in settings.proxy_from if any(_overlap(network, other) for other in hidden)]
+    if not proxies:
+        return
+    raise HiddenClients(
+        _(
+            "On listener {name} everyone could claim any address: the port forwarding of this container hides the"
+            " addresses of the clients, all of them come from {hidden}, and proxy_from has {proxies}."
+        ).format(
+            name=settings.name, hidden=", ".join(map(str, hidden)), proxies=", ".join(str(one) for one in proxies)
+        ),
+        hint=_(
+            "Use a network that keeps the addresses (--network=pasta or host). If only the proxy reaches the port:"
+            " accept_hidden_clients = true."
         ),
     )
 

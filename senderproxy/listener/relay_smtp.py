@@ -19,7 +19,7 @@ from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.client_tls import explain_client_tls_failure
-from senderproxy.listener.connections import Connection, ListenerState
+from senderproxy.listener.connections import CONNECTED, Connection, ListenerState, Peer
 from senderproxy.listener.data_phase import DataPhase, reply_of
 from senderproxy.listener.read_buffer import ClientGone
 from senderproxy.listener.turned_away import TurnedAway
@@ -50,11 +50,14 @@ def _discard(connection: Connection, stream: ClientStream, state: ListenerState,
 class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types are loose
     """One connection."""
 
-    def __init__(self, handler: Handler, state: ListenerState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, handler: Handler, state: ListenerState, loop: asyncio.AbstractEventLoop, peer: Peer = CONNECTED
+    ) -> None:
+        """`peer`: the client that a proxy's header names; CONNECTED: the one that is connected."""
         self._state = state
+        self._peer = peer
         self._stream = ClientStream(loop, state.timeouts)
         self._secure = False
-        self._host = ""
         self._admission: Admission | Reply | None = None
         self._dialogue: Dialogue | None = None
         self._handshaking = False
@@ -74,8 +77,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         assert isinstance(transport, asyncio.Transport)
         try:
             if peer := transport.get_extra_info("peername"):  # None: the client has disconnected already
-                self._host = peer[0]
-                self._admission = self._state.register(self, self._host)
+                if self._peer is CONNECTED:
+                    self._peer = Peer(peer[0])
+                self._admission = self._state.register(self, self._peer.host, is_check=self._peer.is_check)
             self._stream.attach(transport)
             if self._state.settings.tls == "implicit":
                 self._handshaking = True
@@ -165,14 +169,14 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         try:
             await self._converse()
         except (ClientGone, ConnectionError):
-            event(_log, log_events.CLIENT_DISCONNECTED, client=self._host)
+            event(_log, log_events.CLIENT_DISCONNECTED, client=self._peer.host)
         except ClientTimeout:
             await self._stream.finish(replies.timeout(self._stream.command_timeout))
         except CloseRequested:
             await self._stream.finish(self._closing_reply or replies.stopping(self._state.hostname))
         except Exception as fault:  # noqa: BLE001  an error in one connection does not reach the others
             self._state.counters.faults += 1
-            event(_log, log_events.CONNECTION_ERROR, fault=fault, client=self._host)
+            event(_log, log_events.CONNECTION_ERROR, fault=fault, client=self._peer.host)
             await self._stream.finish(replies.INTERNAL_ERROR_CLOSING)
         finally:
             self._stream.close()
@@ -185,15 +189,15 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         if self._state.settings.tls == "implicit" and not await self._encrypt():
             return
         if isinstance(self._admission, Reply):
-            self._state.events.log(log_events.CLIENT_REJECTED, client=self._host, reply=self._admission)
+            _log_rejected(self._state, self._peer, self._admission)
             await self._stream.finish(self._admission)
             return
-        offer = self._state.offer(self._host, self._admission)
+        offer = self._state.offer(self._peer.host, self._admission)
         quota = self._state.quota(self._admission)
-        dialogue = Dialogue(offer, self._host, senders=self._admission.senders, secure=self._secure, quota=quota)
+        dialogue = Dialogue(offer, self._peer.host, senders=self._admission.senders, secure=self._secure, quota=quota)
         self._dialogue = dialogue
         await asyncio.sleep(0)  # lets input that came together with the connection arrive
-        _check_no_tls(self._stream, self._state, self._host)
+        _check_no_tls(self._stream, self._state, self._peer.host)
         going_on = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
         while going_on:
             line = await self._next_line()
@@ -206,7 +210,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             return dialogue.command(line, more_input=self._stream.input.size > 0)
         except Exception as fault:  # noqa: BLE001
             self._state.counters.faults += 1
-            event(_log, log_events.COMMAND_ERROR, fault=fault, client=self._host)
+            event(_log, log_events.COMMAND_ERROR, fault=fault, client=self._peer.host)
             dialogue.reset()
             return SendReply(replies.INTERNAL_ERROR)
 
@@ -239,7 +243,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         if isinstance(progress, Reply):
             return dialogue.login_failed(progress)
         self._stream.flush()
-        result = await self._state.auth.verify(self._host, progress)
+        result = await self._state.auth.verify(self._peer.host, progress)
         if isinstance(result, User):
             self._state.table.mark_known(self)
             return dialogue.logged_in(result.name, result.senders)
@@ -271,7 +275,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
                 ssl_shutdown_timeout=_TLS_SHUTDOWN,
             )
         except OSError as error:
-            _tls_failed(self._state, self._host, error)
+            _tls_failed(self._state, self._peer, error)
             forget_traceback(error)
             secured = None
         if secured is None:
@@ -321,19 +325,19 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         if self._commands % _BATCH == 0:
             stream.flush()
             if stream.unread > _UNREAD:
-                await self._wait_until_read()
+                await stream.wait_until_read(self._writer)
             await asyncio.sleep(0)
         if (line := self._buffered_line()) is not None:
             return line
         stream.flush()
         if stream.unread > _UNREAD:
-            await self._wait_until_read()
+            await stream.wait_until_read(self._writer)
         if self._dialogue is not None and self._dialogue.mail_seen:
             stream.command_timeout = stream.timeouts.idle
         stream.set_deadline(self.loop.time() + stream.command_timeout)
         while (line := self._buffered_line()) is None and stream.input.size <= AUTH_LIMIT:
             await stream.more()
-            _check_no_tls(stream, self._state, self._host)
+            _check_no_tls(stream, self._state, self._peer.host)
         stream.set_deadline(None)
         return line
 
@@ -342,11 +346,10 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             raise CloseRequested
         return self._stream.input.line()
 
-    async def _wait_until_read(self) -> None:
-        """Wait for a client that sends commands but does not read the replies."""
-        self._stream.abort_at(self.loop.time() + self._state.timeouts.idle)
-        await self._writer.drain()
-        self._stream.abort_at(None)
+
+def _log_rejected(state: ListenerState, peer: Peer, reply: Reply) -> None:
+    if not peer.is_check:
+        state.events.log(log_events.CLIENT_REJECTED, client=peer.host, reply=reply)
 
 
 def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None:
@@ -362,10 +365,14 @@ def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None
     raise ClientGone
 
 
-def _tls_failed(state: ListenerState, host: str, error: OSError) -> None:
-    """Log and count a failed handshake."""
+def _tls_failed(state: ListenerState, peer: Peer, error: OSError) -> None:
+    """Log and count a failed handshake; a check may end with the connection alone."""
+    if peer.is_check:
+        return
     settings = state.settings
     why, hint = explain_client_tls_failure(error, implicit=settings.tls == "implicit", old_tls=settings.old_tls)
-    event(_log, log_events.CLIENT_TLS_FAILED, client=host, why=why, hint=hint)
+    event(_log, log_events.CLIENT_TLS_FAILED, client=peer.host, why=why, hint=hint)
     fix = f"; {hint}" if hint else ""
-    state.auth.count_turned_away(host, TurnedAway.TLS_FAILED, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}{fix}")
+    state.auth.count_turned_away(
+        peer.host, TurnedAway.TLS_FAILED, f"{log_events.CLIENT_TLS_FAILED.sentence}: {why}{fix}"
+    )

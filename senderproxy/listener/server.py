@@ -31,6 +31,7 @@ from senderproxy.listener.client_auth import ClientAuth, is_loopback
 from senderproxy.listener.connections import Counters, ListenerState, ListenerTimeouts
 from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.password_threads import PasswordThreads
+from senderproxy.listener.proxy_peers import ProxyPeers
 from senderproxy.listener.relay_smtp import RelaySMTP
 from senderproxy.listener.turned_away import TurnedAwayClients
 from senderproxy.log import event
@@ -42,6 +43,7 @@ from senderproxy.wire import replies
 _log = logging.getLogger("senderproxy.listener")
 
 _BACKLOG: Final = 1024  # connections that wait in the kernel; Linux caps it at net.core.somaxconn
+_LATE_HEADER_TIMEOUT: Final = 1.0  # seconds for the PROXY headers of the last connections: a packet sent again
 _LAST_REPLY_TIMEOUT: Final = 2.0  # seconds for a 421 to reach all clients after the grace time
 
 
@@ -108,7 +110,13 @@ class Listener:
         """Accept connections from now on."""
         assert self._socket is not None
         loop = asyncio.get_running_loop()
-        self._acceptor = Acceptor(self._socket, lambda: RelaySMTP(self._handler, self._state, loop), self._state.events)
+        handler, state = self._handler, self._state
+        proxies = None
+        if self.settings.proxy_from:
+            proxies = ProxyPeers(
+                self.settings.proxy_from, state, lambda client: RelaySMTP(handler, state, loop, client)
+            )
+        self._acceptor = Acceptor(self._socket, lambda: RelaySMTP(handler, state, loop), state.events, proxies)
         self._acceptor.start()
 
     def stop_accepting(self) -> None:
@@ -134,7 +142,7 @@ class Listener:
         """Accept no more clients, close idle connections, give messages in progress `grace_seconds` to finish."""
         state = self._state
         state.closing = True
-        await self._close_socket()
+        await self._close_socket(min(grace_seconds, _LATE_HEADER_TIMEOUT))
         for connection in state.all_connections():
             connection.finish(replies.stopping(state.hostname))
         if not await state.wait_idle(grace_seconds):
@@ -208,7 +216,7 @@ class Listener:
 
     def _refuse_open_relay(self, host: str) -> None:
         """Refuse to start as an open relay, though the configuration is checked for that too."""
-        if is_loopback(host) or self.settings.auth == "required":
+        if (is_loopback(host) and not self.settings.proxy_from) or self.settings.auth == "required":
             return
         if self.settings.auth == "off" and not self.settings.allow:
             raise ListenerError(
@@ -223,11 +231,14 @@ class Listener:
                 hint=_('List only your own networks under `allow`, or set auth = "required".'),
             )
 
-    async def _close_socket(self) -> None:
-        """Stop accepting; connections just accepted still start, so that their clients get a reply."""
+    async def _close_socket(self, header_seconds: float | None = None) -> None:
+        """Stop accepting; connections just accepted still start, so that their clients get a reply.
+
+        `header_seconds`: for the PROXY headers that have not arrived yet; None: the usual time.
+        """
         self.stop_accepting()
         if self._acceptor is not None:
-            await self._acceptor.wait_started()
+            await self._acceptor.wait_started(header_seconds)
             self._acceptor = None
         if self._socket is not None:
             self._socket.close()

@@ -23,6 +23,7 @@ class TurnedAway(StrEnum):
     TLS_FAILED = "tls_failed"
     TLS_AT_PLAIN_PORT = "tls_at_plain_port"
     FALSE_END = "false_end"
+    PROXY_HEADER = "proxy_header"
     STOPPING = "stopping"
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from senderproxy.config.model import Config
 from senderproxy.errors import SenderproxyError
+from senderproxy.listener.acceptor import WAITING_LIMIT
 from senderproxy.listener.connections import LEAVING_LIMIT
 from senderproxy.translation import _
 
@@ -22,7 +23,8 @@ _OF_SERVICE: Final = 200  # spool, log, vault, control socket and its clients, l
 def descriptors_needed(config: Config) -> int:
     """The most descriptors that the service may need with this configuration."""
     listeners = sum(_OF_CONNECTION * listener.max_connections + LEAVING_LIMIT for listener in config.listeners)
-    return listeners + _OF_SERVICE
+    proxied = sum(WAITING_LIMIT for listener in config.listeners if listener.proxy_from)
+    return listeners + proxied + _OF_SERVICE
 
 
 def provide_descriptors(config: Config) -> None:

@@ -87,6 +87,14 @@ DISK_FULL: Final = reply(452, "4.3.1", "Insufficient disk space; try again later
 
 # Connections that are rejected at the greeting.
 TOO_MANY_CONNECTIONS: Final = reply(421, "4.7.0", "Too many connections; try again later")
+PROXY_HEADER_MISSING: Final = reply(
+    421,
+    "4.7.0",
+    "A PROXY header is required from this address: add send-proxy-v2 to the proxy's server line; closing connection",
+)
+
+# Connections of a proxy without a client's address.
+NO_CLIENT_ADDRESS: Final = reply(554, "5.7.1", "The PROXY header names no client address: no mail is accepted")
 
 # Message data.
 _INVALID_OCTETS: Final = {

@@ -41,6 +41,7 @@ UNPACKED: Final = {
     "mailx": ("bsd-mailx",),
     "prometheus": ("prometheus", "promtool"),
     "nginx": ("nginx",),  # a web server with TLS before the page
+    "haproxy": ("haproxy",),  # a proxy before listeners, with PROXY headers
 }
 SEPARATE_SINCE_DEBIAN_13: Final = {"promtool"}  # before, a part of prometheus
 
@@ -68,6 +69,7 @@ EXIM: Final = unpacked("exim") / "usr" / "sbin" / "exim4"
 PROMETHEUS: Final = unpacked("prometheus") / "usr" / "bin" / "prometheus"
 PROMTOOL: Final = PROMETHEUS.with_name("promtool")
 NGINX: Final = unpacked("nginx") / "usr" / "sbin" / "nginx"
+HAPROXY: Final = unpacked("haproxy") / "usr" / "sbin" / "haproxy"
 MAILX: Final = unpacked("mailx") / "usr" / "bin" / "bsd-mailx"
 
 PACKAGES: Final = (

@@ -187,6 +187,7 @@ IN_PROGRESS = {
     "delivery.pool.Pool._sessions": "a session; limits.connections",
     "delivery.pool.Pool._waiters": "an attempt",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
+    "listener.acceptor.Acceptor._waiting": "WAITING_LIMIT; listener/test_proxy_peers.py",
     "listener.acceptor.Acceptor._starting": "an accepted socket, for some passes of the event loop",
     "listener.body.SpillDirectory._created": "a folder for large bodies that was deleted by hand",
     "listener.connections.ListenerState.transactions": "a message; max_connections, and cancelled ones until their end",
@@ -204,6 +205,7 @@ IN_PROGRESS = {
 }
 # Part of one connection, message, reply or query, and freed with it.
 OF_ONE_OBJECT = {
+    "wire.proxy_header.ProxyHeaderReader._received",  # V2_LIMIT; wire/test_proxy_header.py
     "alerts.record.AlertItem.translations",  # a language
     "domain_records.history.DomainHistory._records",  # four kinds
     "domain_records.judgement.Judgement.values",

@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "listeners.key": "second.key",
     "listeners.allow": ["127.0.0.0/8", "192.168.1.0/24"],
     "listeners.auth": "required",
+    "listeners.proxy_from": ["127.0.0.9"],
     "listeners.sender": "scanner@firma.example",
     "listeners.lenient": True,
     "listeners.old_tls": True,

@@ -34,6 +34,7 @@ ALLOWED = {
     ("delivery/resolver.py", "getaddrinfo"),
     ("delivery/mx/domain_state.py", "getaddrinfo"),  # of numbers
     ("cli/check_mx.py", "create_connection"),  # a command
+    ("cli/send.py", "create_connection"),  # likewise
     ("http_client/exchange.py", "getaddrinfo"),  # on a thread of http_client.client
     ("sent_copy/connection.py", "getaddrinfo"),  # on a thread of its own
     ("config/load.py", "getfqdn"),  # before the start, or on the thread of a reload

@@ -189,6 +189,24 @@ def test_send_logs_in_over_tls_as_a_device_does(office: Office) -> None:
         assert (wrong.code, "Refused: 535" in wrong.out) == (1, True)
 
 
+@pytest.mark.parametrize("tls", ["none", "starttls", "implicit"])
+def test_send_passes_a_listener_behind_a_proxy_on_this_machine(office: Office, tls: str) -> None:
+    office.add("anna@firma.example")
+    certificate = trustme.CA().issue_cert("proxy.firma.example")
+    key = office.folder / "key.pem"
+    key.touch(0o600)
+    certificate.private_key_pem.write_to_path(key)
+    certificate.cert_chain_pems[0].write_to_path(office.folder / "certificate.pem")
+    papers = "" if tls == "none" else f'tls = "{tls}"\ncertificate = "certificate.pem"\nkey = "key.pem"\n'
+    office.write_config(
+        listener='address = "127.0.0.1:0"\nallow = ["127.0.0.1", "192.168.1.0/24"]\n'
+        f'proxy_from = ["127.0.0.1"]\n{papers}'
+    )
+    with running(office):
+        sent = office.type("send", "--from", "anna@firma.example", "--to", "kunde@customer.example")
+        assert sent.code == 0, sent.out + sent.err
+
+
 def test_without_a_service_status_has_a_hint_and_send_works_directly(office: Office) -> None:
     office.add("anna@firma.example")
     status = office.type("status")

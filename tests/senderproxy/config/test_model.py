@@ -218,6 +218,19 @@ OPEN = (
 USELESS = 'list your own networks, like allow = ["192.168.1.0/24"], or listen on 127.0.0.1'
 CLEAR = "without TLS: passwords would be sent in the clear"
 NO_USER = "but no client has a user name. To fix: add [[clients]] with a user and a password"
+NOT_THIS_MACHINE = (
+    "names no address of this machine, but 127.0.0.1:2525 is reached from this machine alone."
+    ' To fix: write proxy_from = ["127.0.0.1"], or another address'
+)
+WITH_TLS = 'write tls = "starttls" with certificate and key'
+NO_CLIENT = (
+    "allows this machine only, but behind a proxy the clients have other addresses."
+    ' To fix: list your own networks, like allow = ["192.168.1.0/24"]'
+)
+EVERYONE = (
+    "names everyone: each client could claim any address."
+    ' To fix: list the addresses of the proxies only, like proxy_from = ["192.168.1.5"]'
+)
 LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
 
 
@@ -232,6 +245,29 @@ LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
         ({"address": "0.0.0.0:25", "allow": ["0.0.0.0/1", "128.0.0.0/1"]}, [], [f"listeners.0.allow: {OPEN}"]),
         (LAN | TLS | {"auth": "optional", "allow": ["0.0.0.0/0"]}, [USER], [f"listeners.0.allow: {OPEN}"]),
         (LAN | TLS | {"auth": "required", "allow": ["0.0.0.0/0"]}, [USER], []),
+        ({"proxy_from": ["127.0.0.1"], "allow": ["192.168.1.0/24"]}, [], []),
+        (LAN | {"proxy_from": ["192.168.1.5"]}, [], []),
+        # Behind a proxy on this machine, the clients are on others.
+        ({"proxy_from": ["127.0.0.1"], "allow": ["0.0.0.0/0"]}, [], [f"listeners.0.allow: {OPEN}"]),
+        ({"proxy_from": ["127.0.0.1"]}, [], [f"listeners.0.allow: {NO_CLIENT}"]),
+        (LAN | {"proxy_from": ["192.168.1.5"], "allow": ["127.0.0.0/8"]}, [], [f"listeners.0.allow: {NO_CLIENT}"]),
+        (LAN | {"proxy_from": ["0.0.0.0/0"]}, [], [f"listeners.0.proxy_from: {EVERYONE}"]),
+        (LAN | {"proxy_from": ["0.0.0.0/1", "128.0.0.0/1"]}, [], [f"listeners.0.proxy_from: {EVERYONE}"]),
+        (LAN | {"proxy_from": ["::/0"]}, [], [f"listeners.0.proxy_from: {EVERYONE}"]),
+        (
+            {"proxy_from": ["192.168.1.5"], "allow": ["192.168.1.0/24"]},
+            [],
+            [
+                f"listeners.0.proxy_from: {NOT_THIS_MACHINE}",
+            ],
+        ),
+        (
+            {"proxy_from": ["127.0.0.1"], "allow": ["192.168.1.0/24"], "auth": "optional"},
+            [USER],
+            [
+                f'listeners.0.auth: is "optional" on 127.0.0.1:2525 {CLEAR}. To fix: {WITH_TLS}',
+            ],
+        ),
         (
             {"address": "0.0.0.0:25"},
             [],

@@ -145,6 +145,31 @@ def test_an_open_listener_is_refused(
     assert "accept_hidden_clients = true" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"proxy_from": ["10.89.0.1"]}, True),
+        ({"proxy_from": ["10.89.0.1"], "auth": "required"}, True),
+        ({"proxy_from": ["192.168.1.5"]}, False),
+        ({"proxy_from": ["10.89.0.1"], "accept_hidden_clients": True}, False),
+    ],
+)
+def test_a_proxy_that_everyone_seems_to_be_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], *, refused: bool
+) -> None:
+    hide_clients(monkeypatch, tmp_path)
+    base = {"name": "office", "address": "0.0.0.0:2525", "allow": ["192.168.1.0/24"]}
+    listener = ListenerSettings(**(base | settings))  # type: ignore[arg-type]
+    if not refused:
+        refuse_if_open(listener)
+        return
+    with pytest.raises(HiddenClients) as caught:
+        refuse_if_open(listener)
+    assert "On listener office everyone could claim any address" in caught.value.message
+    assert caught.value.message.endswith("and proxy_from has 10.89.0.1/32.")
+    assert "accept_hidden_clients = true" in caught.value.hint
+
+
 async def test_the_service_does_not_start_and_a_reload_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,74 @@
+"""haproxy with the configuration of docs/proxy.md, before instances of senderproxy."""
+
+import contextlib
+import csv
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.peers.packages import HAPROXY, PROJECT
+from tests.peers.process import LOOPBACK, Program, private_folder, wait_until
+
+PAGE: Final = PROJECT / "docs" / "proxy.md"
+
+
+class Haproxy:
+    """A running haproxy. `port`: of its frontend."""
+
+    def __init__(self, folder: Path, port: int, program: Program) -> None:
+        self._folder = folder
+        self.port = port
+        self.program = program
+
+    def states(self) -> Mapping[str, str]:
+        """The state of each server by name, UP or DOWN, and the result of its last check: "UP L7OK"."""
+        with socket.socket(socket.AF_UNIX) as stats:
+            stats.connect(str(self._folder / "stats"))
+            stats.sendall(b"show stat\n")
+            with stats.makefile(encoding="utf-8") as lines:
+                rows = list(csv.DictReader(lines.read().removeprefix("# ").strip().splitlines()))
+        return {
+            row["svname"]: f"{row['status']} {row['check_status']}"
+            for row in rows
+            if row["svname"] not in ("FRONTEND", "BACKEND")
+        }
+
+    def wait_for(self, server: str, state: str) -> None:
+        """Return when the server is in that state."""
+        wait_until(lambda: self.states()[server] == state, f"{server} is {state}", peer=self.program)
+
+
+def documented_configuration(address: str, servers: Mapping[str, int], *, faster: bool = True) -> str:
+    """The example of the page, with other addresses and checks at a short interval."""
+    block = re.search(r"^```haproxy\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    text, found = re.subn(r"^ +server .*\n", "", block[1], flags=re.MULTILINE)
+    assert found == 2
+    assert text.count("bind 192.168.1.5:2525") == 1
+    text = text.replace("192.168.1.5:2525", address)
+    if faster:
+        assert text.count("inter 2s") == 1
+        text = text.replace("inter 2s", "inter 100ms")
+    return text + "".join(f"    server {name} {LOOPBACK}:{port}\n" for name, port in servers.items())
+
+
+@contextlib.contextmanager
+def running_haproxy(
+    port: int, servers: Mapping[str, int], *, without: str = "", faster: bool = True
+) -> Iterator[Haproxy]:
+    """haproxy on a port of loopback before the ports of the servers; `without`: a word to leave out; `faster`: checks every 0.1 s."""
+    with private_folder("haproxy") as folder:
+        file = folder / "haproxy.cfg"
+        text = documented_configuration(f"{LOOPBACK}:{port}", servers, faster=faster)
+        if without:
+            assert without in text
+            text = text.replace(without, "")
+        file.write_text(f"global\n    stats socket {folder}/stats\n\n{text}", encoding="utf-8")
+        program = Program("haproxy", [HAPROXY, "-db", "-f", file], folder / "haproxy.log")
+        try:
+            program.wait_until((folder / "stats").is_socket, "haproxy listens")
+            yield Haproxy(folder, port, program)
+        finally:
+            program.end()
