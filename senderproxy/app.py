@@ -51,7 +51,7 @@ from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.loop_monitor import LoopMonitor
 from senderproxy.service.metrics import ServiceMetrics
-from senderproxy.service.mx_spf import require_spf, sender_domains
+from senderproxy.service.mx_spf import load_look_ups, require_spf, sender_domains
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.service.surroundings import Surroundings
@@ -306,6 +306,7 @@ class Service:
         """Refuse a start or a reload with `via = "mx"` while a sender domain certainly does not name our addresses."""
         if "mx" not in config.mx_vias:
             return
+        await load_look_ups()
         domains = sender_domains(self._accounts.directory().accounts)
         if config.mx.public_address == self._config.mx.public_address:
             await require_spf(self._components.spf_gate, domains)

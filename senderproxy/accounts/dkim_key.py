@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from senderproxy.accounts.record import DKIM_KEY, Record, RecordError, StoredRecord
 from senderproxy.dkim.key import SigningKey
 from senderproxy.signing.errors import SigningKeyError
-from senderproxy.signing.rsa_key import RsaKey, load_own_key, make_key
+from senderproxy.signing.keys import load_own_key, make_key
 from senderproxy.translation import _
+
+if TYPE_CHECKING:
+    from senderproxy.signing.rsa_key import RsaKey
 
 KEYS_OF_DOMAIN: Final = 2  # the one that signs, and the one that follows it
 _SELECTOR: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # one label of a name in the DNS
@@ -80,5 +83,5 @@ def _read(record: StoredRecord) -> StoredDkimKey:
     return StoredDkimKey(_signing_key(domain, selector, private), created, record)
 
 
-def _signing_key(domain: str, selector: str, private: RsaKey) -> SigningKey:
+def _signing_key(domain: str, selector: str, private: "RsaKey") -> SigningKey:
     return SigningKey(domain, selector, private.public_octets(), private.sign_rs256, private.verify_rs256)

@@ -23,7 +23,7 @@ from senderproxy.oauth.authorization_server import (
 )
 from senderproxy.oauth.token_request import Application
 from senderproxy.signing.errors import SigningKeyError
-from senderproxy.signing.rsa_key import load_certificate, load_key
+from senderproxy.signing.keys import load_certificate, load_key
 from senderproxy.translation import _
 
 _KEY_FILE: Final = 65536  # characters of a service account's key file; Google's have 2,400

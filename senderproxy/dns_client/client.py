@@ -1,43 +1,47 @@
 """DnsClient: queries at the system's name servers.
 
 Guarantees: bounded in time, each query and all of a client together; a failed query is not mistaken for a missing
-record. All of dnspython is loaded with this module.
+record. dnspython is loaded with the first client, on the thread that makes it: most services look nothing up.
 Not here: conclusions from the records (domain_records, routing.provider_names), addresses of smarthosts, which the
 system resolves (delivery.resolver).
 """
 
-from typing import Any, Final
-
-import dns.exception
-import dns.rdata
-import dns.resolver
-import dns.reversename
-import dns.update  # a reply may claim to be one; dnspython would import it then
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 from senderproxy.clock import SystemClock
 from senderproxy.dns_client.answers import NULL_MX, AddressAnswer, Exchanger, ExchangerAnswer
 from senderproxy.dns_client.errors import LookupFailed
+from senderproxy.late_import import ProgramReplaced, late_import
 from senderproxy.translation import _
+
+if TYPE_CHECKING:
+    from senderproxy.dns_client.dnspython import Queries
 
 _TIMEOUT: Final = 5.0  # seconds for one query, retries included
 _ALL: Final = 30.0  # seconds for all queries of one client: about six of a silent name server, many of one that replies
 
-# Else it imports them when a reply has one: a service must not load modules later.
-dns.rdata.load_all_types()  # type: ignore[no-untyped-call]
+
+@lru_cache(maxsize=1)
+def load() -> "type[Queries]":
+    """Load dnspython, unless it is. Takes 0.1 s on any thread. Raises ProgramReplaced.
+
+    Called before mail needs look-ups; else the first client loads it.
+    """
+    with late_import():
+        from senderproxy.dns_client.dnspython import Queries
+    return Queries
 
 
 class DnsClient:
     """Queries about one domain at the system's name servers, or at those given."""
 
     def __init__(self, nameservers: tuple[str, ...] = (), port: int = 53) -> None:
-        """Raises LookupFailed if the system has no name servers."""
+        """Raises LookupFailed if the system has no name servers. Not on an event loop: see `load`."""
         try:
-            self._resolver = dns.resolver.Resolver(configure=not nameservers)
-        except (dns.resolver.NoResolverConfiguration, OSError, ValueError) as error:
-            raise LookupFailed(_("this machine has no name servers configured")) from error
-        if nameservers:
-            self._resolver.nameservers = list(nameservers)
-            self._resolver.port = port
+            self._queries = load()(nameservers, port)
+        except ProgramReplaced as error:
+            raise LookupFailed(error.message) from error
         self._monotonic = SystemClock.monotonic
         self._left = _ALL
 
@@ -90,7 +94,7 @@ class DnsClient:
 
     def host_names(self, address: str) -> list[str]:
         """The names of an address in its PTR records; empty if there are none. Raises LookupFailed."""
-        name = dns.reversename.from_address(address).to_text(omit_final_dot=True)
+        name = self._queries.reverse_name(address)
         return [str(record.target).rstrip(".").lower() for record in self._records(name, "PTR")]
 
     def _records(self, name: str, kind: str) -> list[Any]:
@@ -102,14 +106,6 @@ class DnsClient:
             raise LookupFailed(_("no reply about {name} ({error})").format(name=name, error="Timeout"))
         begin = self._monotonic()
         try:
-            answer = self._resolver.resolve(name, kind, lifetime=min(_TIMEOUT, self._left))
-            return list(answer), True, float(answer.rrset.ttl if answer.rrset is not None else 0)
-        except dns.resolver.NXDOMAIN:
-            return [], False, 0.0
-        except dns.resolver.NoAnswer:
-            return [], True, 0.0
-        except (dns.exception.DNSException, OSError, ValueError) as error:
-            text = _("no reply about {name} ({error})").format(name=name, error=type(error).__name__)
-            raise LookupFailed(text) from error
+            return self._queries.ask(name, kind, min(_TIMEOUT, self._left))
         finally:
             self._left -= self._monotonic() - begin
