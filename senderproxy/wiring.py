@@ -83,6 +83,7 @@ def spool_limits_of(settings: SpoolSettings) -> SpoolLimits:
         min_free=settings.min_free,
         reserve=settings.reserve_size,
         longest_wait=settings.retry_policy().longest,
+        keep_subjects=settings.keep_subjects,
     )
 
 

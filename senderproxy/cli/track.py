@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="ADDRESS|@DOMAIN", help=_("messages with this recipient"))
     parser.add_argument("--id", metavar="ID", help=_("the queue id, or the Message-ID of the header"))
     parser.add_argument("--upstream-id", metavar="ID", help=_("the queue id in the provider's reply"))
+    parser.add_argument(
+        "--subject", metavar="TEXT", help=_("messages with these words in the subject; needs spool.keep_subjects")
+    )
     parser.add_argument("--account", metavar="ID", help=_("messages of this account, by id or mailbox address"))
     parser.add_argument(
         "--status",
@@ -60,6 +63,7 @@ def run(chosen: argparse.Namespace) -> int:
         sender=str(typed_pattern(chosen.sender)) if chosen.sender else None,
         recipient=str(typed_pattern(chosen.to)) if chosen.to else None,
         upstream_id=chosen.upstream_id,
+        subject=chosen.subject,
         status=RecipientStatus(chosen.status) if chosen.status else None,
         since=typed_time(chosen.since, now) if chosen.since else None,
         until=typed_time(chosen.until, now) if chosen.until else None,
@@ -78,7 +82,10 @@ def run(chosen: argparse.Namespace) -> int:
             print_line(str(line), indent=2, hanging_indent=2 + WORDS_COLUMN)
         print()
     if not shown:
-        print_error(_("No message found."), _("Use other filters; history older than spool.history_days is deleted."))
+        hint = _("Use other filters; history older than spool.history_days is deleted.")
+        if chosen.subject is not None and not config.spool.keep_subjects:
+            hint = _("No subject is kept: write keep_subjects = true in [spool]. It applies to messages from then on.")
+        print_error(_("No message found."), hint)
     elif more:
         text = ngettext(
             "More messages match; shown is the newest {count}.",

@@ -618,6 +618,11 @@ class SpoolSettings(Section):
         default=30.0,
         description="The age up to which `senderproxy track` knows a message. Contents are deleted as soon as it ends.",
     )
+    keep_subjects: Flag = Field(
+        default=False,
+        description="Keep the subject of each message as long as its history, for `senderproxy track --subject` and the"
+        " search of the page. It applies to messages that arrive afterwards.",
+    )
     history_size: Size = Field(
         default=1_000_000_000,
         description="The size of the history on disk, above which the oldest is deleted, however old it is.",

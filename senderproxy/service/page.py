@@ -107,6 +107,7 @@ class ServicePage:
             "certificate": web.certificate,
             "key": web.key,
             "history_days": config.spool.history_days,
+            "keep_subjects": config.spool.keep_subjects,
         }
 
     async def _answer_explain(self, request: Request) -> Answer:

@@ -149,6 +149,7 @@ class MessageRecord:
     blocked: Blocked | None = None  # the account, if it cannot send now
     lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)  # of those not in the lane of its account
     blocked_lanes: Mapping[Lane, Blocked] = field(default_factory=dict)  # those of them that cannot send now
+    subject: str = ""  # empty: there is none, or it was not kept
 
     def blocked_for(self, path: ForwardPath) -> Blocked | None:
         """The reason why the lane of a recipient cannot send now; None if it can."""
@@ -173,7 +174,8 @@ class Query:
     """A search for messages. All criteria that are set must match; texts match a whole address or a whole id.
 
     `sender` matches the author or the reverse-path; `sender` and `recipient` may be `@domain`; `id` is our id or the
-    Message-ID; `upstream_id` is the id in the upstream's reply to the final dot.
+    Message-ID; `upstream_id` is the id in the upstream's reply to the final dot; `subject` has words of the subject, or
+    the beginnings of words from three characters on.
     """
 
     id: str | None = None
@@ -185,3 +187,4 @@ class Query:
     unfinished: bool = False  # only messages that wait or are held
     since: datetime | None = None
     until: datetime | None = None
+    subject: str | None = None

@@ -45,6 +45,7 @@ def record_entry(record: MessageRecord) -> Entry:
         "size": record.size,
         "message_id": record.message_id,
         "report_on": record.report_on,
+        "subject": record.subject or None,
         "leased": record.leased,
         "blocked": blocked_entry(record.blocked),
         "as_of": record.as_of.isoformat(),
@@ -80,6 +81,7 @@ def read_record(entry: Mapping[str, Any]) -> MessageRecord:
         blocked=read_blocked(entry.get("blocked")),
         lanes={path: lane for path, (lane, _) in lanes.items()},
         blocked_lanes={lane: blocked for lane, blocked in lanes.values() if blocked is not None},
+        subject=entry.get("subject") or "",
     )
 
 
@@ -189,6 +191,7 @@ def query_entry(query: Query) -> Entry:
         "from": query.sender,
         "to": query.recipient,
         "upstream_id": query.upstream_id,
+        "subject": query.subject,
         "status": query.status.value if query.status else None,
         "unfinished": query.unfinished or None,
         "since": query.since.isoformat() if query.since else None,
@@ -205,6 +208,7 @@ def read_query(entry: Mapping[str, Any]) -> Query:
         sender=entry.get("from"),
         recipient=entry.get("to"),
         upstream_id=entry.get("upstream_id"),
+        subject=entry.get("subject"),
         status=RecipientStatus(entry["status"]) if entry.get("status") else None,
         unfinished=bool(entry.get("unfinished")),
         since=datetime.fromisoformat(entry["since"]) if entry.get("since") else None,

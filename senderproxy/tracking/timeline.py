@@ -41,7 +41,7 @@ class Line:
 
 
 def headline(record: MessageRecord, zone: tzinfo | None) -> str:
-    """The message in one line: id, reverse-path, author, number of recipients, size, time of its reception."""
+    """The message in one line: id, reverse-path, author, recipients, size, time of reception, subject if it is kept."""
     kind = (
         _("report {id} on message {message}").format(id=record.id, message=record.report_on)
         if record.report_on
@@ -55,6 +55,7 @@ def headline(record: MessageRecord, zone: tzinfo | None) -> str:
         ngettext("to {count} recipient", "to {count} recipients", recipients).format(count=recipients),
         size_in_words(record.size),
         format_time(record.received_at, zone),
+        *([_("subject: {subject}").format(subject=record.subject)] if record.subject else ()),
     )
     return f"{kind}: {', '.join(parts)}"
 

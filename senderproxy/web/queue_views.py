@@ -124,15 +124,17 @@ async def change(site: Site, visit: Visit) -> Response:
 
 async def search(site: Site, visit: Visit) -> Response:
     """Messages of the history, newest first."""
-    names = ("from", "to", "id", "upstream_id", "account", "status", "since", "until")
+    names = ("from", "to", "id", "upstream_id", "subject", "account", "status", "since", "until")
     fields = {name: visit.field(name) for name in names}
     values: dict[str, Any] = {
         "fields": fields,
         "statuses": {status.value: _(words) for status, words in _STATUSES.items()},
         "history_days": site.settings.history_days,
+        "keep_subjects": site.settings.keep_subjects,
         "searched": any(fields.values()) or bool(visit.field("all")),
         "all": visit.field("all"),
         "rows": [],
+        "with_subjects": False,
         "next": None,
         "problem": "",
     }
@@ -144,6 +146,7 @@ async def search(site: Site, visit: Visit) -> Response:
                 sender=fields["from"] or None,
                 recipient=fields["to"] or None,
                 upstream_id=fields["upstream_id"] or None,
+                subject=fields["subject"] or None,
                 status=RecipientStatus(fields["status"]) if fields["status"] else None,
                 since=_typed_time(fields["since"]),
                 until=_typed_time(fields["until"]),
@@ -155,6 +158,7 @@ async def search(site: Site, visit: Visit) -> Response:
             Verb.QUEUE_LIST, query=query_entry(query), limit=PAGE, after=visit.field("after") or None
         )
         values["rows"] = [_found(read_record(entry)) for entry in answer["messages"]]
+        values["with_subjects"] = any(row["subject"] for row in values["rows"])
         values["next"] = answer["next"]
     return site.page("search", visit=visit, values=values)
 
@@ -207,6 +211,7 @@ def _found(record: MessageRecord) -> dict[str, Any]:
         "to": recipients[0] if recipients else "",
         "more": len(recipients) - 1,
         "status": ", ".join(statuses),
+        "subject": record.subject,
         "reply": str(reply) if reply is not None else "",
     }
 

@@ -26,6 +26,7 @@ class PageSettings:
     certificate: str | None = None
     key: str | None = None
     history_days: float = 0.0
+    keep_subjects: bool = False
 
     @classmethod
     def of_answer(cls, answer: Mapping[str, Any]) -> Self:
@@ -38,6 +39,7 @@ class PageSettings:
             certificate=str(answer["certificate"]) if answer["certificate"] else None,
             key=str(answer["key"]) if answer["key"] else None,
             history_days=float(answer["history_days"]),
+            keep_subjects=bool(answer.get("keep_subjects")),
         )
 
     @property

@@ -25,17 +25,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=st
 PICTURES = PROJECT / "dist" / "pages"
 VIEWS = [("en", 1440, False), ("de", 1440, True), ("de", 360, False), ("en", 360, True)]
 LONG = "ein.sehr.langer.name.ohne.ende@abteilung.niederlassung-sued.grosse-firma.example"
+LONG_SUBJECT = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft " + "x" * 150
 
 
 async def in_office(tmp_path: Path, look: object) -> None:
     """Call `look` with the page's address and an office with mail of all kinds."""
     with reserved_ports(1) as (port,):
-        async with page_office(tmp_path, role="accounts") as office:
+        async with page_office(tmp_path, role="accounts", more="[spool]\nkeep_subjects = true\n") as office:
             await office.send("anna@firma.example", "later@kunde.example", HOSTILE)
             for number in range(4):
                 await office.send("anna@firma.example", f"kunde{number}@kunde.example")
             await office.send("carla@firma.example", "nobody@kunde.example", HOSTILE_REPLY)
-            await office.send("bert@firma.example", LONG)
+            await office.send("bert@firma.example", LONG, LONG_SUBJECT)
             await office.send("bert@firma.example", "kunde@kunde.example")
             await queued(office, 1)
             while not await is_suspended(office):
@@ -68,6 +69,7 @@ def paths(office: PageOffice) -> dict[str, str]:
         "queue": "/queue",
         "nothing": "/queue?from=nobody@firma.example",
         "search": "/search?all=1",
+        "subject": "/search?subject=donaudampfschiff",
         "message": f"/messages/{listed[0]['id']}",
         "explain": "/explain?address=anna%2Btag@firma.example",
         "refused": "/explain?address=niemand@fremd.example",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.spool.sqlite.database import scripts
 from tests.package.conftest import FIRST, NEWER
 from tests.package.installed import ANNA, CONFIGURATION, PATIENCE, STATE, VAULT, Installed
 from tests.peers.bench import Bench
@@ -88,7 +89,7 @@ def upgrade_under_load(installed: Installed, newer_package: Path) -> None:
     assert load.refused == []
     assert load.cut_off == 0
     spool = installed.path(STATE / "spool")
-    assert [path.name for path in spool.glob("spool.db.format-*")] == ["spool.db.format-2"]
+    assert [path.name for path in spool.glob("spool.db.format-*")] == [f"spool.db.format-{len(scripts())}"]
     assert "spool migrated" in machine.journal()
     installed.provider.start()
     installed.all_arrive(load)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.spool.sqlite.database import scripts
 from tests.package.conftest import FIRST, NEWER
 from tests.package.fresh import FreshMachine
 from tests.package.installed import PATIENCE, STATE
@@ -48,7 +49,8 @@ def refuse_the_older_version(machine: FreshMachine, package: Path) -> None:
     """The older program could not read the queue: its package is refused, and nothing has changed."""
     booted, before = machine.booted, machine.booted.pid()
     said = machine.install(package, "--allow-downgrades", exit_code=100)
-    assert "has format 3, of a later version; this one knows format 2 at most." in said
+    known = len(scripts())
+    assert f"has format {known + 1}, of a later version; this one knows format {known} at most." in said
     assert booted.run("dpkg-query", "-W", "-f=${Version} ${db:Status-Abbrev}", "senderproxy") == f"{NEWER} ii "
     assert booted.pid() == before
     assert list((booted.root / "usr/lib/senderproxy").rglob("__pycache__"))
@@ -63,7 +65,7 @@ def go_back(machine: FreshMachine, package: Path) -> None:
     booted = machine.booted
     shutil.copyfile(package, booted.root / "root" / package.name)
     script = commands[1].replace("sudo ", "").replace("apt install", "apt-get install --yes")
-    script = script.replace("format-N", "format-2")
+    script = script.replace("format-N", f"format-{len(scripts())}")
     script = re.sub(r"\./senderproxy_\S+\.deb", f"/root/{package.name}", script)
     booted.run("sh", "-ec", script, seconds=300)
     wait_until(lambda: booted.shows("ActiveState") == "active", "the service runs", PATIENCE, peer=booted)

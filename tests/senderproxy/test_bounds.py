@@ -10,7 +10,7 @@ import importlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from senderproxy.routing.provider import Provider
 from senderproxy.routing.route import AddressSource, Route
 from senderproxy.spool.sqlite import history
 from senderproxy.spool.sqlite.history import History
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from tests.fakes.arrivals import arrival
 
 SOURCES = Path(senderproxy.__file__).parent
@@ -480,10 +481,12 @@ async def test_looked_up_hosts_are_bounded() -> None:
     assert len(resolver._hosts) <= 257
 
 
-async def test_the_history_that_is_not_written_yet_is_bounded() -> None:
+@pytest.mark.parametrize("keep_subjects", [False, True])
+async def test_the_history_that_is_not_written_yet_is_bounded(keep_subjects: bool) -> None:
     numbers = itertools.count(1)
-    nothing: Any = None  # the writer and its limits: nothing is written here
-    unwritten = History(nothing, SystemClock(), lambda: next(numbers), nothing)
+    nothing: Any = None  # the writer: nothing is written here
+    limits = SpoolLimits(timedelta(days=1), keep_subjects=keep_subjects)
+    unwritten = History(nothing, SystemClock(), lambda: next(numbers), limits)
     refused = arrival("1")
     for _ in range(13_000):
         unwritten.note(refused)

@@ -59,7 +59,12 @@ class History:
             self._lose()
             return
         try:
-            message = rows.rows_of(arrival, self._next_number(), rows.to_ms(self._clock.now()))
+            message = rows.rows_of(
+                arrival,
+                self._next_number(),
+                rows.to_ms(self._clock.now()),
+                keeps_subject=self.limits.keep_subjects,
+            )
         except Exception as error:  # noqa: BLE001  the message has been delivered: its history must not cause an error
             self._lose(error)
             return

@@ -69,6 +69,7 @@ class Incoming:
         self._time = time
         self._row_limit = row_limit
         self._slots = asyncio.Semaphore(_ARRIVALS)
+        self.keeps_subjects = False
         self._files_without_row: set[str] = set()
 
     def next_number(self) -> int:
@@ -117,7 +118,8 @@ class Incoming:
             number = self.next_number()
             content = None if stored.row is None else (number, *stored.row)
             new_jobs = [job_row(job, number, now) for job in arrival.jobs] if arrival.jobs else ()
-            messages.append(NewMessage(rows.rows_of(arrival, number, now), content, new_jobs))
+            new_rows = rows.rows_of(arrival, number, now, keeps_subject=self.keeps_subjects)
+            messages.append(NewMessage(new_rows, content, new_jobs))
         return messages
 
     def submit(self, job: WriteJob, contents: Sequence[StoredContent]) -> "asyncio.Future[Any]":

@@ -1,4 +1,4 @@
-"""Limits of a spool in time and space. PURE.
+"""Limits of a spool in time and space, and in what it keeps. PURE.
 
 Guarantees: none of them applies to a message that was acknowledged.
 Not here: their enforcement (spool.sqlite.free_space, spool.sqlite.history, spool.sqlite.reserve).
@@ -17,3 +17,4 @@ class SpoolLimits:
     min_free: int = 0  # on the disk, below which no message is stored
     reserve: int = 0  # the file whose space only results of deliveries may use
     longest_wait: timedelta = timedelta(minutes=30)  # between two attempts of one message
+    keep_subjects: bool = False  # of messages that arrive from now on

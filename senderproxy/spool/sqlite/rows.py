@@ -23,6 +23,7 @@ from senderproxy.mail.address import (
     parse_pattern,
 )
 from senderproxy.mail.reply import EnhancedStatus, Reply
+from senderproxy.mail.subject import subject_of, subject_words
 from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival
 from senderproxy.spool.sqlite.upstream_id import upstream_id
@@ -35,6 +36,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)  # the unit of all times in the 
 _MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:((?>(?:\r\n[ \t]|[^\r\n]++)*))", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID_LIMIT: Final = 998  # octets of a line (RFC 5322 section 2.1.1)
 _WHY_LIMIT: Final = 2000  # characters; an error text with several lines of a reply fits
+_SUBJECT_OCTETS: Final = 100  # of a word in the database, with its index
 
 # The columns of a row in the order of its values.
 MESSAGE_COLUMNS: Final = (
@@ -98,9 +100,11 @@ class ArrivalRows:
     recipients: list[Row]
     events: list[Row]
     octets: int  # estimated size in the database
+    subject: Row | None = None  # None: it is not kept
+    words: Sequence[Row] = ()  # of the subject
 
 
-def rows_of(arrival: Arrival, number: int, now: int) -> ArrivalRows:
+def rows_of(arrival: Arrival, number: int, now: int, *, keeps_subject: bool = False) -> ArrivalRows:
     """The rows of a new message. `now`: milliseconds since 1970."""
     submission = arrival.submission
     envelope = submission.envelope
@@ -147,9 +151,13 @@ def rows_of(arrival: Arrival, number: int, now: int) -> ArrivalRows:
         0,
         *summary.columns(now),
     )
-    return ArrivalRows(
+    made = ArrivalRows(
         message, recipients, [event_row(number, event) for event in arrival.events], 1000 + 300 * len(recipients)
     )
+    if keeps_subject and (text := clean(subject_of(submission.message.header))):
+        made.subject, made.words = (number, text), [(word, number) for word in subject_words(text)]
+        made.octets += 4 * len(text) + _SUBJECT_OCTETS * len(made.words)
+    return made
 
 
 def _recipient_row(

@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.display import printable
 from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.subject import LEAST_BEGINNING, subject_words
 from senderproxy.relay.ports import Totals
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.leases import Leases
@@ -31,6 +33,7 @@ RECIPIENTS: Final = (
     "SELECT address, fate, due_at, tries, reply, why, delay_reported, lane"
     " FROM recipient WHERE message = ? ORDER BY position"
 )
+SUBJECT: Final = "SELECT text FROM subject WHERE message = ?"
 OPEN_OCTETS: Final = (
     "SELECT coalesce(sum(size), 0) FROM message INDEXED BY message_open WHERE finished_at IS NULL AND size <= ?"
 )
@@ -65,6 +68,7 @@ _UNFINISHED: Final = (RecipientStatus.WAITING.value, RecipientStatus.HELD.value)
 _STATUSES: Final = frozenset(status.value for status in RecipientStatus)
 _HOUR: Final = 3_600_000  # milliseconds
 _REASONS: Final = 5  # shown for each account: the most frequent ones
+_BEHIND_ALL: Final = "\U0010ffff"  # behind every character of a word
 _LAST: Final = 2**62  # above every row number and every time
 
 
@@ -112,18 +116,21 @@ _IN_ORDER: Final = frozenset({"message_by_account", "message_open", "recipient_b
 
 
 def search_statement(query: Query) -> SearchStatement | None:
-    """The query as SQL; None if nothing can match, because an address in it is invalid."""
+    """The query as SQL; None if nothing can match: an address in it is invalid, or its subject has no word."""
     statement = SearchStatement()
     try:
         _add_recipient_conditions(query, statement)
         _add_message_conditions(query, statement)
     except AddressError:
         return None
+    if query.subject is not None and not _add_subject_conditions(query.subject, statement):
+        return None
     leads = (
         ("numbers", query.id),
         ("recipient_by_upstream_id", query.upstream_id),
         ("recipient_by_address", query.recipient),
         ("numbers", query.sender),
+        ("numbers", query.subject),
         ("recipient_by_fate", None if query.status is None or query.status.is_final else query.status),
         ("message_open", query.unfinished or None),
         ("recipient_by_fate", query.status),
@@ -170,6 +177,25 @@ def _add_message_conditions(query: Query, statement: SearchStatement) -> None:
         if time is not None:
             statement.of_message.append(f"message.received_at {operator} :{name}")
             statement.values[name] = rows.to_ms(time)
+
+
+def _add_subject_conditions(subject: str, statement: SearchStatement) -> bool:
+    """Each word of the search, or a longer one that begins with it. False if there is no word."""
+    words = sorted(subject_words(subject), key=len, reverse=True)
+    for number, word in enumerate(words):
+        name = f"word{number}"
+        statement.values[name] = word
+        statement.values[f"{name}_end"] = word + (_BEHIND_ALL if len(word) >= LEAST_BEGINNING else "\0")
+        if number == 0:  # the longest one, which fewest messages have
+            statement.of_message.append(
+                f"message.number IN (SELECT message FROM subject_word WHERE word >= :{name} AND word < :{name}_end)"
+            )
+        else:
+            statement.of_message.append(
+                "EXISTS (SELECT 1 FROM subject_word INDEXED BY subject_word_by_message"
+                f" WHERE subject_word.message = message.number AND word >= :{name} AND word < :{name}_end)"
+            )
+    return bool(words)
 
 
 def find(
@@ -219,7 +245,13 @@ def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: in
             if columns[1] in _UNFINISHED and columns[7] != home
         },
         leased=number in leases,
+        subject=_subject(connection, number),
     )
+
+
+def _subject(connection: sqlite3.Connection, number: int) -> str:
+    row = connection.execute(SUBJECT, (number,)).fetchone()
+    return "" if row is None else printable(str(row[0]))
 
 
 def _client(text: str) -> str:

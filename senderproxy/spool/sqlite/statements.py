@@ -36,6 +36,8 @@ ADD_FIRST_EVENTS: Final = "INSERT INTO event (message, position, at, what, recip
 ADD_CONTENTS: Final = (
     "INSERT INTO content (message, header, body, file, size, checksum, is_ascii, has_long_lines) VALUES {}"
 )
+ADD_SUBJECTS: Final = "INSERT INTO subject (message, text) VALUES {}"
+ADD_SUBJECT_WORDS: Final = "INSERT INTO subject_word (word, message) VALUES {}"
 LAST_NUMBER: Final = "SELECT max(number) FROM message"
 
 ADD_JOBS: Final = (
@@ -110,6 +112,8 @@ DELETE_MESSAGE: Final = (
     "DELETE FROM event WHERE message = ?",
     "DELETE FROM recipient WHERE message = ?",
     "DELETE FROM content WHERE message = ?",
+    "DELETE FROM subject WHERE message = ?",
+    "DELETE FROM subject_word WHERE message = ?",
     "DELETE FROM message WHERE number = ?",
 )
 OWNER_OF_FILE: Final = "SELECT message FROM content INDEXED BY content_by_file WHERE file = ?"
@@ -155,6 +159,9 @@ def add(connection: sqlite3.Connection, messages: Sequence[NewMessage]) -> None:
     ]
     _write_rows(connection, ADD_FIRST_EVENTS, first)
     _write_rows(connection, ADD_JOBS, [row for message in messages for row in message.jobs])
+    if subjects := [message.rows.subject for message in messages if message.rows.subject is not None]:
+        _write_rows(connection, ADD_SUBJECTS, subjects)
+        _write_rows(connection, ADD_SUBJECT_WORDS, [row for message in messages for row in message.rows.words])
 
 
 def _write_rows(connection: sqlite3.Connection, statement: str, lines: Sequence[Row]) -> None:

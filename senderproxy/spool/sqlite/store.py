@@ -115,6 +115,7 @@ class SqliteSpool:
             row_limit=tuning.row_limit,
             last_number=last_number,
         )
+        self._incoming.keeps_subjects = limits.keep_subjects
         self._history = History(writer, clock, self._incoming.next_number, limits)
         self._cleanup = Cleanup(
             writer, self._reader, self._history, self._incoming, content, self._content_threads, tuning.row_limit
@@ -379,6 +380,7 @@ class SqliteSpool:
     def apply_limits(self, limits: SpoolLimits) -> None:
         """Put other limits in force; the reserve file gets its size with the next message or cleanup."""
         self._history.limits = limits
+        self._incoming.keeps_subjects = limits.keep_subjects
         self._writer.free_space.min_free = limits.min_free
         self._writer.free_space.reserve.size = limits.reserve
 

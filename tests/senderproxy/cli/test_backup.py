@@ -9,6 +9,7 @@ import pytest
 
 from senderproxy.accounts.sealed_file import SealedWriter
 from senderproxy.backup import restore
+from senderproxy.spool.sqlite.database import scripts
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from tests.senderproxy.cli.conftest import PASSWORDS, Ended, Office, service_status
 from tests.senderproxy.cli.waiting import GONE, NOW, QUEUE, fill
@@ -46,8 +47,8 @@ def backup(full: Office) -> Path:
 
 
 @pytest.fixture
-def place(full: Office) -> Path:
-    return full.folder / "drill"
+def place(office: Office) -> Path:
+    return office.folder / "drill"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -338,6 +339,29 @@ def test_a_backup_that_cannot_be_used_changes_nothing(
     assert (ended.code, text in ended.err) == (code, True), ended.err
     assert "To fix:" in ended.err
     assert not place.exists()
+
+
+def test_the_backup_of_an_earlier_format_is_restored_and_converted(
+    office: Office, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = office.folder / "early.backup"
+    with monkeypatch.context() as earlier:
+        for name in ("spool.sqlite.store", "spool.sqlite.snapshot", "spool.sqlite.rebuild", "backup.inventory"):
+            earlier.setattr(f"senderproxy.{name}.scripts", lambda: scripts()[:2])
+        fill(office.folder / "spool", *QUEUE, GONE)
+        sql(office.folder / "spool", "INSERT INTO learned VALUES ('quota/anna', '{\"n\":1}', 1700000000000)")
+        assert office.type("backup", str(backup), "--passphrase-stdin", stdin=STDIN).code == 0
+    assert sql(office.folder / "spool", "PRAGMA user_version") == [(2,)]
+    ended = restored(office, backup, "--folder", str(place))
+    assert ended.code == 0, ended.err
+    assert "3 messages, held" in ended.out
+    assert sql(place / "spool", "PRAGMA user_version") == [(len(scripts()),)]
+    assert not list((place / "spool").glob("*.format-*"))
+    held = of(office, place, "queue", "list", "--held", "--json").json
+    assert {entry["id"] for entry in held} == {"Old234567890", "Mixed2345678", "Held23456789"}
+    assert "Subject: Angebot Mixed2345678" in of(office, place, "queue", "show", "Mixed2345678").out
+    assert sql(place / "spool", "SELECT key FROM learned") == [("quota/anna",)]
+    assert of(office, place, "queue", "release", "--all", "--yes").code == 0
 
 
 def test_the_queue_of_a_later_format_is_refused(full: Office, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

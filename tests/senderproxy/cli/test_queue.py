@@ -249,6 +249,28 @@ def test_filters_of_track(stopped: Office, options: tuple[str, ...], expected: l
     assert sorted(entry["id"] for entry in ended.json) == sorted(expected)
 
 
+def test_a_search_by_subject_names_the_setting_that_it_needs(stopped: Office) -> None:
+    ended = stopped.type("track", "--subject", "Angebot")
+    assert ended.code == 1
+    assert "keep_subjects = true" in ended.err
+    assert stopped.type("track", "--id", "Old234567890", "--json").json[0]["subject"] is None
+
+
+def test_a_message_is_found_and_shown_with_its_subject(office: Office) -> None:
+    office.write_config("[spool]\nkeep_subjects = true\n")
+    fill(office.folder / "spool", *QUEUE, GONE, keep_subjects=True)
+    ended = office.type("track", "--subject", "held2345 angebot")
+    assert ended.code == 0
+    headline, *_ = " ".join(ended.out.split()).split(" accepted ")
+    assert headline.startswith("message Held23456789: from bert@firma.example")
+    assert "subject: Angebot Held23456789" in headline
+    (entry,) = office.type("track", "--subject", "held23456789", "--json").json
+    assert entry["subject"] == "Angebot Held23456789"
+    assert "subject: Angebot Old234567890" in " ".join(office.type("queue", "show", "Old234567890").out.split())
+    none = office.type("track", "--subject", "rechnung")
+    assert (none.code, "keep_subjects" in none.err) == (1, False)
+
+
 def test_the_history_is_printed_and_further_matches_are_mentioned(stopped: Office) -> None:
     ended = stopped.type("track", "--limit", "1", "--to", "dora@amt.example")
     headline, *lines = ended.out.rstrip().splitlines()

@@ -71,11 +71,11 @@ QUEUE = (
 GONE = message("Gone23456789", {CARL: DELIVERED}, ago=timedelta(minutes=5))
 
 
-def fill(directory: Path, *arrivals: Arrival) -> None:
+def fill(directory: Path, *arrivals: Arrival, keep_subjects: bool = False) -> None:
     """Store the messages in the spool, as a stopped service leaves them."""
 
     async def put() -> None:
-        spool = SqliteSpool.open(directory, SystemClock(), SpoolLimits(timedelta(days=30)))
+        spool = SqliteSpool.open(directory, SystemClock(), SpoolLimits(timedelta(days=30), keep_subjects=keep_subjects))
         try:
             for arrival in arrivals:
                 await spool.accept(arrival)

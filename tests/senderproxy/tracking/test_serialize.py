@@ -54,6 +54,7 @@ _records = st.builds(
     as_of=_moments,
     leased=st.booleans(),
     blocked=st.none() | st.builds(Blocked, why=_text, until=st.none() | _moments),
+    subject=_text,
 )
 _events = st.builds(
     Event,
@@ -82,6 +83,7 @@ def test_an_event_is_the_same_again(event: Event) -> None:
             "Abc", "anna", "a@x.example", "@y.example", "0Lx", RecipientStatus.HELD, True, NOW - timedelta(days=1), NOW
         ),
         Query(unfinished=True),
+        Query(subject="Angebot 4711"),
     ],
 )
 def test_a_question_is_the_same_again_and_says_only_what_is_asked(query: Query) -> None:

@@ -376,3 +376,34 @@ via = "smarthost lager"
         shown = text_of(await client.get(f"/messages/{message}"))
         assert "tor@lager.example by smarthost lager" in shown
         assert "smarthost lager" in text_of(await client.get("/queue"))
+
+
+async def test_the_search_by_subject_is_there_where_subjects_are_kept(tmp_path: Path) -> None:
+    more = "[spool]\nkeep_subjects = true\n"
+    async with page_office(tmp_path, more=more) as office, browser(office) as client:
+        await office.send("anna@firma.example", "later@kunde.example", f"Angebot 4711 {HOSTILE}")
+        await office.send("anna@firma.example", "later@kunde.example", "Rechnung")
+        await queued(office, 2)
+        assert 'name="subject"' in (await client.get("/search")).text
+        found = await client.get("/search?subject=4711+angebot")
+        assert len(re.findall(r'href="/messages/', found.text)) == 1
+        assert re.search(r'data-label="subject" class="subject">Angebot 4711 &lt;script&gt;alert\(1\)', found.text)
+        assert "received from to subject status last reply" in text_of(found)
+        assert "<script" not in found.text
+        assert "No message found." in text_of(await client.get("/search?subject=gebot"))
+        (path,) = re.findall(r'href="(/messages/[^"]*)"', found.text)
+        message = await client.get(path)
+        assert "subject Angebot 4711 <script>alert(1)</script>" in text_of(message)
+        assert "<script" not in message.text
+
+
+async def test_without_kept_subjects_the_search_has_no_field_for_them(tmp_path: Path) -> None:
+    async with page_office(tmp_path) as office, browser(office) as client:
+        assert 'name="subject"' not in (await client.get("/search")).text
+        await office.send("anna@firma.example", "later@kunde.example", "Angebot 4711")
+        await queued(office, 1)
+        found = await client.get("/search?all=1")
+        assert len(re.findall(r'href="/messages/', found.text)) == 1
+        assert "received from to status last reply" in text_of(found)
+        assert "Angebot" not in found.text
+        assert 'name="subject" value="angebot"' in (await client.get("/search?subject=angebot")).text

@@ -26,9 +26,10 @@ async def opened(
     min_free: int = 0,
     reserve: int = 0,
     history_size: int = 2**30,
+    keep_subjects: bool = False,
     tuning: Tuning | None = None,
 ) -> AsyncIterator[SqliteSpool]:
-    limits = SpoolLimits(HISTORY, history_size, min_free, reserve)
+    limits = SpoolLimits(HISTORY, history_size, min_free, reserve, keep_subjects=keep_subjects)
     spool = SqliteSpool.open(folder, clock or StillClock(), limits, tuning=tuning)
     try:
         yield spool

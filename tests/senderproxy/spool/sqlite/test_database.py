@@ -436,4 +436,4 @@ def test_the_migrations_are_numbered_without_a_gap_and_never_edited() -> None:
     assert digests == DIGESTS
 
 
-DIGESTS = ["d1bfe459cb1d6be0", "4c316cdaee9cceb4"]
+DIGESTS = ["d1bfe459cb1d6be0", "4c316cdaee9cceb4", "babda15a2df55b4f"]

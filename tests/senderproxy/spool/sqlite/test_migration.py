@@ -1,8 +1,12 @@
-"""A spool of format 1 with ten thousand messages is migrated with a backup, used, and refused by the older version."""
+"""A spool of format 1 with ten thousand messages is migrated with a backup, used, and refused by the older version.
+
+So is one of format 2, written by the store with the scripts of that format.
+"""
 
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from zlib import crc32
@@ -12,11 +16,13 @@ import pytest
 from senderproxy.mail.address import parse_address
 from senderproxy.relay.ports import NewJob, SpoolUpdate
 from senderproxy.spool.sqlite.database import SpoolTooNew, open_database, scripts
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
-from senderproxy.tracking.record import Lane, Query, RecipientStatus
-from tests.fakes.arrivals import DELIVERED
+from senderproxy.spool.sqlite.store import SqliteSpool
+from senderproxy.tracking.record import Lane, Query, RecipientState, RecipientStatus
+from tests.fakes.arrivals import DELIVERED, WAITING, arrival
 from tests.fakes.still_clock import START, StillClock
-from tests.senderproxy.spool.sqlite.open_spool import files, opened, sql
+from tests.senderproxy.spool.sqlite.open_spool import files, opened, records, sql, written
 
 # So many messages of each sort, by account; a report waits as any other message.
 SORTS = [("waiting", "anna", 8000), ("waiting", "bert", 1000), ("held", "anna", 300), ("report", "bert", 200)]
@@ -126,7 +132,7 @@ async def test_the_older_version_refuses_the_migrated_spool_in_words_and_takes_t
     place = SpoolFolder.open(folder)
     try:
         with pytest.raises(
-            SpoolTooNew, match=r"later version of senderproxy \(format 2; .* up to format 1\)"
+            SpoolTooNew, match=r"later version of senderproxy \(format 3; .* up to format 1\)"
         ) as caught:
             open_database(place, scripts()[:1])
         assert "The mail in the spool is safe" in caught.value.hint
@@ -150,7 +156,7 @@ async def test_the_backup_of_the_last_migration_alone_is_kept(folder: Path) -> N
         open_database(place, later).close()
     finally:
         place.close()
-    assert [path.name for path in folder.glob("*.format-*")] == ["spool.db.format-2"]
+    assert [path.name for path in folder.glob("*.format-*")] == ["spool.db.format-3"]
 
 
 async def test_a_migration_leaves_no_recipient_that_waits_without_a_lane(folder: Path) -> None:
@@ -160,6 +166,76 @@ async def test_a_migration_leaves_no_recipient_that_waits_without_a_lane(folder:
     assert sql(folder, "SELECT DISTINCT lane FROM recipient WHERE due_at IS NOT NULL ORDER BY lane") == [
         ("account:anna",), ("account:bert",),
     ]  # fmt: skip
+
+
+ANNA, RELAY = Lane.of_account("anna"), Lane("mx", "elsewhere.example")
+COPY = NewJob("sent-copy", ANNA, b"folder", holds_content=True)
+HELD = RecipientState(RecipientStatus.HELD, tries=3, why="look")
+LARGE = b"Guten Tag\r\n" * 20_000
+
+
+async def leave_spool_of_format_2(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mail of all kinds, a job and a learned fact."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr("senderproxy.spool.sqlite.store.scripts", lambda: scripts()[:2])
+        async with opened(folder) as spool:
+            two = arrival("m1", str(CARL), str(DORA), body=LARGE, states={str(CARL): WAITING, str(DORA): WAITING})
+            await spool.accept(replace(two, lanes={DORA: RELAY}), arrival("m2", state=HELD))
+            await spool.accept(replace(arrival("m3", body=b"small\r\n"), jobs=(COPY,)))
+            claim = await spool.claim_one("m3")
+            assert claim is not None
+            await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
+            spool.note(arrival("m4", state=DELIVERED))
+            await written(spool)
+            await spool.write_learned({"quota/anna": '{"n":1}'})
+    assert sql(folder, "PRAGMA user_version") == [(2,)]
+    assert sql(folder, "SELECT name FROM sqlite_schema WHERE name LIKE 'subject%'") == []
+
+
+async def test_mail_of_format_2_is_migrated_with_its_lanes_its_job_and_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave_spool_of_format_2(tmp_path, monkeypatch)
+    async with opened(tmp_path, keep_subjects=True) as spool:
+        assert sql(tmp_path, "PRAGMA user_version") == [(len(scripts()),)]
+        assert {record.id: record.subject for record in await records(spool)} == dict.fromkeys(
+            ("m1", "m2", "m3", "m4"), ""
+        )
+        assert set(await spool.due()) == {ANNA, RELAY}
+        assert [row.value for row in await spool.read_learned()] == ['{"n":1}']
+        (first,), (second,) = await spool.claim(ANNA, 9), await spool.claim(RELAY, 9)
+        assert (list(first.due), list(second.due)) == ([CARL], [DORA])
+        assert b"".join(first.submission.message.body.blocks()) == LARGE
+        for claim, recipient in ((first, CARL), (second, DORA)):
+            await spool.settle(claim, SpoolUpdate({recipient: DELIVERED}))
+        (job,) = await spool.claim_jobs("sent-copy", ANNA, 9)
+        assert job.submission is not None
+        assert b"".join(job.submission.message.body.blocks()) == b"small\r\n"
+        await spool.settle_job(job)
+        held = await spool.claim_one("m2")
+        assert held is not None
+        assert held.due[CARL].why == "look"
+        await spool.accept(arrival("m5"))
+        assert [record.id for record in await records(spool, Query(subject="angebot"))] == ["m5"]
+    assert files(tmp_path) == set()
+    assert sql(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_the_version_of_format_2_takes_the_copy_that_the_migration_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave_spool_of_format_2(tmp_path, monkeypatch)
+    async with opened(tmp_path):
+        pass
+    with monkeypatch.context() as earlier:
+        earlier.setattr("senderproxy.spool.sqlite.store.scripts", lambda: scripts()[:2])
+        with pytest.raises(SpoolTooNew, match=r"\(format 3; .* up to format 2\)"):
+            SqliteSpool.open(tmp_path, StillClock(), SpoolLimits(timedelta(days=30)))
+        (tmp_path / "spool.db.format-2").rename(tmp_path / "spool.db")
+        async with opened(tmp_path) as spool:
+            (claim,) = await spool.claim(RELAY, 9)
+            await spool.settle(claim, SpoolUpdate({DORA: DELIVERED}))
+    assert sql(tmp_path, "PRAGMA user_version") == [(2,)]
 
 
 def test_the_file_alone_shows_the_format_while_the_service_runs(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def width(text: str) -> int:
 def plan(connection: sqlite3.Connection, text: str) -> list[str]:
     if "{}" in text:
         text = statements.for_rows(text, 64, width(text))
-    names = set(re.findall(r":([a-z_]+)", text))
+    names = set(re.findall(r":([a-z_0-9]+)", text))
     values = dict.fromkeys(names, "") if names else [""] * max(text.count("?"), 30)
     if not names:
         numbered = [int(number) for number in re.findall(r"\?(\d+)", text)]
@@ -93,6 +93,7 @@ def queries() -> list[Query]:
         "sender": (None, "anna@firma.example", "@firma.example"),
         "recipient": (None, "carl@elsewhere.example", "@elsewhere.example"),
         "upstream_id": (None, "1MxDp3"),
+        "subject": (None, "Angebot", "Angebot 4711 x"),
         "status": (None, RecipientStatus.FAILED),
         "unfinished": (False, True),
         "since": (None, START),
@@ -112,7 +113,7 @@ def test_no_combination_of_criteria_scans_a_table(connection: sqlite3.Connection
         everything = re.compile(r"SEARCH (message USING INTEGER PRIMARY KEY|recipient USING PRIMARY KEY).*[<>]")
         assert query == Query() or not [step for step in steps if everything.match(step)], (query, steps)
         asked += 1
-    assert asked == 2 * 2 * 3 * 3 * 2 * 2 * 2 * 2 * 2
+    assert asked == 2 * 2 * 3 * 3 * 2 * 3 * 2 * 2 * 2 * 2
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,8 @@ def test_no_combination_of_criteria_scans_a_table(connection: sqlite3.Connection
         (Query(recipient="@elsewhere.example"), "recipient_by_address"),
         (Query(recipient="carl@elsewhere.example", status=RecipientStatus.FAILED), "recipient_by_address"),
         (Query(upstream_id="1MxDp3", status=RecipientStatus.DELIVERED), "recipient_by_upstream_id"),
+        (Query(subject="Angebot"), "subject_word USING PRIMARY KEY (word>? AND word<?)"),
+        (Query(subject="Angebot 4711"), "subject_word_by_message (message=?"),
         (Query(status=RecipientStatus.FAILED), "recipient_by_fate"),
         (Query(unfinished=True), "message_open"),
         (Query(sender="anna@firma.example", status=RecipientStatus.DELIVERED), "message_by_author"),
