@@ -74,7 +74,7 @@ class ProcessGroup:
 
     def wake_ups(self) -> int:
         """Return how often the living threads have waited (voluntary context switches)."""
-        return sum(_voluntary_switches(pid) for pid in self.pids())
+        return sum(voluntary_switches(pid) for pid in self.pids())
 
     def written(self) -> int:
         """Return the octets written to disks, with those of ended processes whose parent waited for them."""
@@ -181,7 +181,8 @@ def _pss(pid: int) -> int:
     return 0
 
 
-def _voluntary_switches(pid: int) -> int:
+def voluntary_switches(pid: int) -> int:
+    """Return how often the living threads of a process have waited."""
     total = 0
     for task in _files(PROC / str(pid) / "task"):
         with contextlib.suppress(OSError):

@@ -50,8 +50,8 @@ from senderproxy.service.idleness import Idleness
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
 from senderproxy.service.loop_monitor import LoopMonitor
-from senderproxy.service.metrics import ServiceMetrics
-from senderproxy.service.mx_spf import load_look_ups, require_spf, sender_domains
+from senderproxy.service.mx_spf import require_spf, sender_domains
+from senderproxy.service.parts import load_parts
 from senderproxy.service.spool import ServiceSpool
 from senderproxy.service.status import ServiceStatus
 from senderproxy.service.surroundings import Surroundings
@@ -62,6 +62,7 @@ from senderproxy.wiring import build_components
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 if TYPE_CHECKING:
+    from senderproxy.service.metrics import ServiceMetrics
     from senderproxy.service.page import ServicePage
     from senderproxy.service.page_accounts import PageAccounts
 
@@ -170,6 +171,7 @@ class Service:
         """Open the control socket, the spool and the listeners. Raises SenderproxyError, with all closed again."""
         try:
             check_aiosmtplib()
+            load_parts(self._config)
             self._components.copies.load_if_needed()
             self._accounts.read_in_background()
             self._accounts.on_change = self._apply_accounts
@@ -274,8 +276,13 @@ class Service:
 
     @staticmethod
     async def _read_configuration(reader: WorkerThreads, load: Callable[[], Config]) -> Config:
+        def read() -> Config:
+            config = load()
+            load_parts(config)
+            return config
+
         try:
-            return await reader.do(load)
+            return await reader.do(read)
         except WorkerThreadsError:
             raise SenderproxyError(_("The system has no thread to read the configuration.")) from None
 
@@ -306,7 +313,6 @@ class Service:
         """Refuse a start or a reload with `via = "mx"` while a sender domain certainly does not name our addresses."""
         if "mx" not in config.mx_vias:
             return
-        await load_look_ups()
         domains = sender_domains(self._accounts.directory().accounts)
         if config.mx.public_address == self._config.mx.public_address:
             await require_spf(self._components.spf_gate, domains)
@@ -317,7 +323,9 @@ class Service:
         finally:
             gate.close()
 
-    def _new_metrics(self, lag: LoopLag | None) -> ServiceMetrics:
+    def _new_metrics(self, lag: LoopLag | None) -> "ServiceMetrics":
+        from senderproxy.service.metrics import ServiceMetrics  # without metrics, its modules are not loaded
+
         return ServiceMetrics(
             self._config.metrics,
             self._components,

@@ -19,6 +19,11 @@ from senderproxy.translation import _
 class ProgramReplaced(SenderproxyError):
     """The files of the program are no longer those with which this process started."""
 
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(
+            message or _("The program was updated while the service ran."), hint=hint or "systemctl restart senderproxy"
+        )
+
 
 @contextmanager
 def late_import() -> Iterator[None]:
@@ -36,6 +41,11 @@ def late_import() -> Iterator[None]:
             hint=_("Install senderproxy again, and restart the service."),
         ) from error
     _require_same_files()
+
+
+def program_identity() -> tuple[int, int, int] | None:
+    """The program's files with which this process started."""
+    return _STARTED
 
 
 def _identity() -> tuple[int, int, int] | None:

@@ -144,6 +144,16 @@ def _shown(parts: object) -> str | None:
     return text.format(**filled)
 
 
+def taken_apart(text: str) -> tuple[tuple[str, ...], int | None, Mapping[str, object]] | None:
+    """The original and the values of a text that can be put into another language, for another process; else None."""
+    return (text._original, text._count, dict(text._values)) if isinstance(text, _Text) else None  # noqa: SLF001  below
+
+
+def put_together(original: tuple[str, ...], count: int | None, values: Mapping[str, object]) -> str:
+    """The text of `taken_apart`, in the language in force."""
+    return _Text("", original, count, values).translated()
+
+
 class _Text(str):
     """A text in some language that knows its original, and the values that were filled in."""
 

@@ -4,15 +4,18 @@ Not here: input and output (cli.terminal), exit codes (cli.exit_codes).
 """
 
 import argparse
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts.editor import AccountEditor
-from senderproxy.accounts.unlock import MOUNTED_KEY, UnlockMethod, unlock_method
+from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
-from senderproxy.cli.errors import InputError, UsageError
+from senderproxy.cli.config_file import SYSTEM_CONFIG as SYSTEM_CONFIG
+from senderproxy.cli.config_file import config_path as config_path
+from senderproxy.cli.config_file import user_config as user_config
+from senderproxy.cli.config_file import with_chosen_unlock
+from senderproxy.cli.errors import UsageError
 from senderproxy.cli.terminal import passphrase_prompt
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import load_config
@@ -27,7 +30,6 @@ from senderproxy.routing.account import Account
 from senderproxy.spool.sqlite import learned
 from senderproxy.translation import _
 
-SYSTEM_CONFIG: Final = Path("/etc/senderproxy/senderproxy.toml")
 SERVICE_USER: Final = "senderproxy"  # the user of the systemd unit
 _SERVICE_TIMEOUT: Final = 10.0  # seconds for a short question to the running service; it answers within milliseconds
 
@@ -35,39 +37,12 @@ _SERVICE_TIMEOUT: Final = 10.0  # seconds for a short question to the running se
 # ---- configuration and vault ----
 
 
-def config_path(chosen: argparse.Namespace) -> Path:
-    """The configuration file: `--config`, $SENDERPROXY_CONFIG, the system's, the user's. Raises InputError."""
-    if chosen.config:
-        return Path(chosen.config)
-    if named := os.environ.get("SENDERPROXY_CONFIG"):
-        return Path(named)
-    own = user_config()
-    for path in (SYSTEM_CONFIG, own):
-        if path.exists():
-            return path
-    raise InputError(
-        _("There is no configuration: neither {system} nor {own}.").format(system=SYSTEM_CONFIG, own=own),
-        hint="senderproxy setup",
-    )
-
-
-def user_config() -> Path:
-    """The configuration file of a user other than root."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "senderproxy" / "senderproxy.toml"
-
-
 def read_config(chosen: argparse.Namespace) -> Config:
     """The configuration; `--unlock` replaces its `vault.unlock`. Raises ConfigError, InputError.
 
     Without the option, $SENDERPROXY_VAULT_KEY_FILE names a key that a container's runtime has mounted.
     """
-    config = load_config(config_path(chosen))
-    unlock = getattr(chosen, "unlock", None)
-    if not unlock and (mounted := os.environ.get("SENDERPROXY_VAULT_KEY_FILE")):
-        unlock = f"{MOUNTED_KEY}:{mounted}"
-    if not unlock:
-        return config
-    return config.model_copy(update={"vault": config.vault.model_copy(update={"unlock": unlock})})
+    return with_chosen_unlock(load_config(config_path(chosen)), chosen)
 
 
 def vault_unlock(config: Config) -> UnlockMethod:

@@ -1,22 +1,12 @@
-"""`senderproxy run`: the service, in the foreground."""
+"""`senderproxy run`: the service, in the foreground.
+
+Not here: the service (cli.serve, app), which is loaded while another process reads the configuration.
+"""
 
 import argparse
-import asyncio
-import os
-from typing import Final
 
-from senderproxy import app
-from senderproxy.cli.common import config_path, open_accounts, read_config
-from senderproxy.cli.exit_codes import EX_CONFIG, EX_DATAERR, EX_NOPERM, EX_OK, EX_TEMPFAIL, EX_USAGE, exit_code
-from senderproxy.cli.terminal import print_error
-from senderproxy.control.socket_store import SocketStore, sockets_of_systemd
-from senderproxy.control.systemd import SystemdNotifier
-from senderproxy.errors import SenderproxyError
-from senderproxy.service.refusing_listeners import RefusingListeners
+from senderproxy.config.plain import use_plain_sections
 from senderproxy.translation import SOURCE, use_language
-
-# No start succeeds until an operator has done something; RestartPreventExitStatus= of the unit has the same ones.
-_PERMANENT: Final = frozenset({EX_USAGE, EX_DATAERR, EX_NOPERM, EX_CONFIG})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,24 +15,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """0 after SIGTERM or Ctrl-C. Raises SenderproxyError if the service cannot start.
-
-    On sockets of a `.socket` unit, clients get 421 instead, until another start may succeed: then EX_TEMPFAIL.
-    """
+    """0 after SIGTERM or Ctrl-C. Raises SenderproxyError if the service cannot start."""
     use_language(SOURCE)  # its texts go to the log
+    use_plain_sections()  # before the first module of the configuration is loaded
+    from senderproxy.cli.config_file import config_path
+    from senderproxy.config.reader import Reading
+    from senderproxy.control.systemd import SystemdNotifier
+    from senderproxy.service.refusing_listeners import RefusingListeners
+
+    path = config_path(chosen)
     notifier = SystemdNotifier.from_environment()
-    sockets = SocketStore(notifier, sockets_of_systemd(os.environ))
-    refusal = RefusingListeners(config_path(chosen), notifier)
-    try:
-        config = read_config(chosen)
-        app.run(config, open_accounts(config), lambda: read_config(chosen), notifier, sockets)
-    except app.InternalError:
-        raise
-    except SenderproxyError as error:
-        if not sockets.of_units:
-            raise
-        print_error(error.message, error.hint)
-        retry = exit_code(error) not in _PERMANENT
-        again = asyncio.run(refusal.run(sockets.of_units, error.message, retry=retry))
-        return EX_TEMPFAIL if again else EX_OK
-    return EX_OK
+    refusal = RefusingListeners(path, notifier)  # notices a change of the file from now on
+    reading = Reading(path)
+    from senderproxy.cli.serve import serve  # takes as long as the reading
+
+    return serve(chosen, reading, notifier, refusal)

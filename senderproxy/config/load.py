@@ -15,11 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
-
 from senderproxy.config.model import CONFLICTS, Config, ServiceSettings, VaultSettings
 from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
+from senderproxy.config.schema import PydanticCustomError, ValidationError
 from senderproxy.config.section import Conflict
 from senderproxy.config.toml_lines import SettingPath, line_of, locate_settings
 from senderproxy.config.values import read_hostname

@@ -14,9 +14,6 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
-
 from senderproxy.config.mx_settings import MX_VIAS, MxSection, mx_conflicts
 from senderproxy.config.route_settings import (
     RouteSettings,
@@ -26,6 +23,7 @@ from senderproxy.config.route_settings import (
     route_conflicts,
     smarthost_conflicts,
 )
+from senderproxy.config.schema import BeforeValidator, Field, PydanticCustomError, model_validator
 from senderproxy.config.section import Conflict, Section
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import (

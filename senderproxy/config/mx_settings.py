@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field
-
 from senderproxy.config.route_settings import RouteSettings
+from senderproxy.config.schema import BeforeValidator, Field
 from senderproxy.config.section import Conflict, Section
 from senderproxy.config.values import one_or_more, quoted, refuse
 from senderproxy.routing.hops import is_internal_ip

@@ -8,16 +8,17 @@ Not here: the search for problems (config.load).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
-
-from pydantic import BaseModel
-from pydantic_core import ErrorDetails
+from typing import TYPE_CHECKING, Final
 
 from senderproxy.config.model import SECTIONS, Config
+from senderproxy.config.section import Section
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import INVALID_VALUE, UNLOCK_WAYS, alternatives
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _, joined, ngettext
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _SIMILAR: Final = 0.6  # ratio of get_close_matches from which a misspelt name is suggested; its default
 _VERY_SIMILAR: Final = 0.8  # ratio from which the suggestion goes before the section to which the exact name belongs
@@ -70,7 +71,7 @@ def setting_name(path: SettingPath) -> str:
     return text
 
 
-def problem_of(error: ErrorDetails) -> Problem:
+def problem_of(error: "ErrorDetails") -> Problem:
     """The problem behind one of pydantic's errors."""
     path = tuple(part for part in error["loc"] if part != "[key]")
     if error["type"] == INVALID_VALUE:
@@ -136,7 +137,7 @@ def closest_setting(path: SettingPath) -> SettingPath:
     return (*path[:-1], near[0]) if near else path
 
 
-def section_at(path: SettingPath) -> type[BaseModel]:
+def section_at(path: SettingPath) -> type[Section]:
     """The section that has its settings at this path."""
     shape = tuple(
         "*" if isinstance(part, int) or (path[:1] in (("providers",), ("smarthosts",)) and n) else part

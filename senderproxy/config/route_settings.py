@@ -10,8 +10,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field
-
+from senderproxy.config.schema import BeforeValidator, Field
 from senderproxy.config.section import Conflict, Section
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import (

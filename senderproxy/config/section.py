@@ -6,8 +6,7 @@ Not here: the sections (config.model, config.route_settings).
 
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
+from senderproxy.config.schema import BaseModel, ConfigDict
 from senderproxy.config.toml_lines import SettingPath
 
 

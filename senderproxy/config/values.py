@@ -22,9 +22,7 @@ from ipaddress import (
 )
 from typing import Annotated, Final, NoReturn, TypeAlias, TypeVar
 
-from pydantic import BeforeValidator
-from pydantic_core import PydanticCustomError
-
+from senderproxy.config.schema import BeforeValidator, PydanticCustomError
 from senderproxy.errors import SenderproxyError
 from senderproxy.footer.footer import PLACEHOLDERS, unknown_placeholders
 from senderproxy.mail.address import (

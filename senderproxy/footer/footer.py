@@ -1,34 +1,19 @@
 """Footers of the configuration, and their choice by the author. PURE.
 
-Guarantees: the same author, the same footer. `{name}` and `{address}` are the only placeholders; what replaces them
-is text in HTML, whatever is in it.
-Not here: the insertion (footer.add_footer).
+Guarantees: the same author, the same footer. `{name}` and `{address}` are the only placeholders.
+Not here: its text for an author (footer.rendered), the insertion (footer.insertion).
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import Final
 
-from senderproxy.footer.line_search import first_line
-from senderproxy.footer.text_view import visible_text
 from senderproxy.mail.address import Address, AddressPattern
 
 PLACEHOLDERS: Final = ("name", "address")
 
-_PLACEHOLDER: Final = re.compile(r"\{(name|address)\}")
 _UNKNOWN: Final = re.compile(r"\{[A-Za-z_]++\}")
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedFooter:
-    """A footer for one author: the lines of its text, its HTML, and the first line of each."""
-
-    lines: tuple[str, ...]
-    html: str
-    first_line: str
-    first_html_line: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +23,6 @@ class Footer:
     senders: tuple[AddressPattern, ...]
     text: str
     html: str = ""
-
-    def render(self, name: str, address: str) -> RenderedFooter:
-        """The footer for an author; without a name the address is in place of it."""
-        values = {"name": name or address, "address": address}
-        text = _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
-        lines = tuple(text.strip("\r\n").splitlines())
-        if self.html:
-            html = _PLACEHOLDER.sub(lambda found: escape(values[found[1]]), self.html).strip()
-        else:
-            html = "<p>{}</p>".format("<br>\n".join(map(escape, lines)))
-        html = "\r\n".join(html.splitlines())
-        return RenderedFooter(lines, html, first_line(text), first_line(visible_text(html)))
 
 
 def unknown_placeholders(text: str) -> Iterator[str]:

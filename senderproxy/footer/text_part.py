@@ -2,7 +2,7 @@
 
 Guarantees: the part is edited in place where its character set and its transfer encoding have all characters of the
 footer; else it is re-encoded as UTF-8. In HTML a character that the set does not have becomes a character reference.
-Not here: the editors (footer.part_editor), the choice of parts (footer.add_footer).
+Not here: the editors (footer.part_editor), the choice of parts (footer.insertion).
 RFC 2045 sections 5 and 6, RFC 3676.
 """
 
@@ -12,9 +12,9 @@ from typing import Final
 
 from senderproxy.footer import reasons
 from senderproxy.footer.charsets import UTF_8, Charset, charset_of
-from senderproxy.footer.footer import RenderedFooter
 from senderproxy.footer.part_editor import EditInPlace, EditReencoded, PartEditor
 from senderproxy.footer.reasons import Declined
+from senderproxy.footer.rendered import RenderedFooter
 from senderproxy.footer.text_view import HtmlView, PlainView, TextView, flowed_lines
 from senderproxy.footer.transfer import (
     Base64Encoder,

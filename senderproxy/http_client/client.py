@@ -6,24 +6,36 @@ Not here: repetition of a request, the meaning of an answer (the callers).
 """
 
 import os
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from senderproxy.aio import forget_traceback, wait_done
 from senderproxy.clock import Clock
 from senderproxy.http_client.errors import HttpError
-from senderproxy.http_client.exchange import Exchange
-from senderproxy.http_client.failures import explain
 from senderproxy.http_client.message import Answer, Request
 from senderproxy.http_client.proxy import proxy_for
+from senderproxy.late_import import ProgramReplaced, late_import
 from senderproxy.translation import _
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
+
+if TYPE_CHECKING:
+    from senderproxy.http_client.exchange import Exchange
 
 BODY_LIMIT: Final = 64 * 1024  # octets of an answer; one of a token or a webhook has a few thousand
 REQUEST_SECONDS: Final = 20.0  # for a whole request; a server that needs longer has a fault
 _REQUESTS: Final = 4  # at once; a hanging one occupies a thread
 _WAITING: Final = 32  # requests that wait for a thread; a few each minute are usual
 _ABANDONED: Final = 8  # look-ups given up whose threads have not returned; then the next one keeps its place
+
+
+@lru_cache(maxsize=1)
+def load() -> "tuple[type[Exchange], Callable[[Exception, Exchange, float], HttpError]]":
+    """Load what makes a request, and what explains its failure, unless they are. Blocks. Raises ProgramReplaced."""
+    with late_import():
+        from senderproxy.http_client.exchange import Exchange
+        from senderproxy.http_client.failures import explain
+    return Exchange, explain
 
 
 class HttpClient:
@@ -41,7 +53,8 @@ class HttpClient:
         `ca_file`: PEM file with authorities beside the system's; `seconds`: for everything.
         If the caller is cancelled, the request may still be sent, and its answer is dropped.
         """
-        exchange = Exchange(
+        make_exchange, explain = await self._loaded()
+        exchange = make_exchange(
             request,
             proxy_for(request.url, self._environment),
             ca_file,
@@ -66,6 +79,17 @@ class HttpClient:
             raise fault
         forget_traceback(fault)
         raise explain(fault, exchange, seconds) from None
+
+    async def _loaded(self) -> "tuple[type[Exchange], Callable[[Exception, Exchange, float], HttpError]]":
+        """What `load` returns; the first time on a thread."""
+        if load.cache_info().currsize:
+            return load()
+        try:
+            return await self._threads.do(load)
+        except WorkerThreadsError:
+            raise HttpError(_("Too many requests wait for an answer.")) from None
+        except ProgramReplaced as error:
+            raise HttpError(error.message) from error
 
     def close(self) -> None:
         """Send no more requests. One that hangs is left to its thread, which does not delay the exit."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
+from senderproxy.late_import import late_import
 from senderproxy.log import event
 from senderproxy.monitoring.facts import CopyFacts
 from senderproxy.relay.content_changes import ContentChanger
@@ -51,6 +52,7 @@ class SentCopies:
     def load_if_needed(self) -> None:
         """Import what the copies need, if an account has some. Blocks: called before the service is ready."""
         if self._are_wanted and self._runner is None:
+            _load()
             self._runner = self._new_runner()
 
     def use_spool(self, spool: Spool) -> None:
@@ -178,5 +180,7 @@ class SentCopies:
 
 
 def _load() -> None:
-    import senderproxy.sent_copy.imap
-    import senderproxy.sent_copy.runner  # noqa: F401
+    with late_import():
+        import senderproxy.footer.insertion  # a copy may have a footer that the configuration has no more
+        import senderproxy.sent_copy.imap
+        import senderproxy.sent_copy.runner  # noqa: F401

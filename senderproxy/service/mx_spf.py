@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from senderproxy.delivery.mx.spf_gate import SpfGate
-from senderproxy.dns_client.client import load
 from senderproxy.domain_records.spf_address import AddressVerdict, SpfResult
 from senderproxy.errors import SenderproxyError
 from senderproxy.routing.account import Account
 from senderproxy.translation import _
-from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 WAIT: Final = 15.0  # seconds for all look-ups of a start; a name server that replies needs one
 _NAMED: Final = 5  # domains that a message names
@@ -55,14 +53,3 @@ def _refusal(wrong: dict[str, AddressVerdict]) -> SenderproxyError:
     kind = "ip6" if ":" in verdict.address else "ip4"
     hint = _("add {term} to the record, or send by an account or smarthost; docs/mx.md")
     return SenderproxyError(message, hint=hint.format(term=f"{kind}:{verdict.address}"))
-
-
-async def load_look_ups() -> None:
-    """Load the look-ups of MX records before the first message needs one, on a thread. Raises SenderproxyError."""
-    loader = WorkerThreads("dns-loader")
-    try:
-        await loader.do(load)
-    except WorkerThreadsError:
-        raise SenderproxyError(_("The system has no thread to load the look-ups of MX records.")) from None
-    finally:
-        loader.stop()

@@ -8,7 +8,7 @@ Not here: the conditions (service.conditions), their presentation (cli.status), 
 
 import os
 from dataclasses import asdict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from senderproxy import __version__
 from senderproxy.accounts.vault_accounts import VaultAccounts
@@ -23,10 +23,12 @@ from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.service.listeners import Listeners
 from senderproxy.service.loop_lag import LoopLag
-from senderproxy.service.metrics import ServiceMetrics
 from senderproxy.tracking.record import Lane
 from senderproxy.translation import LANGUAGES, SOURCE, _, language
 from senderproxy.wiring import Components
+
+if TYPE_CHECKING:
+    from senderproxy.service.metrics import ServiceMetrics
 
 _REFUSALS: Final = 20  # entries in one answer; more than an operator reads
 _BLOCKED: Final = 200  # blocked accounts in one answer; their number is beside them
@@ -46,7 +48,7 @@ class ServiceStatus:
         conditions: ServiceConditions,
         clock: Clock,
         loop_lag: LoopLag | None,
-        metrics: ServiceMetrics | None = None,
+        metrics: "ServiceMetrics | None" = None,
     ) -> None:
         self._components = components
         self._accounts = accounts

@@ -223,7 +223,7 @@ OF_ONE_OBJECT = {
     "delivery.session.Completed.rejected",
     "delivery.session.Interrupted.rejected",
     "delivery.session._Progress.rejected",
-    "footer.add_footer._FooterWalk._open",  # _DEPTH_LIMIT
+    "footer.insertion._FooterWalk._open",  # _DEPTH_LIMIT
     "footer.html_scanner.HtmlScanner._steps",  # a constant
     "footer.line_search.LineSearch._waiting",  # _BLOCK and one piece
     "footer.part_editor.EditInPlace._held",  # a piece, and what may be behind an end tag

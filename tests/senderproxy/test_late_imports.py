@@ -13,7 +13,7 @@ from tests.peers.packages import PROJECT
 
 # Imports in functions that the running service does not reach: module (or package, with a dot) -> reason.
 _BEFORE_OR_NEVER: Final = {
-    "senderproxy.app": "the page's side of the service, if the page is on, before the start",
+    "senderproxy.app": "the page's side of the service, and metrics, if they are on, before the start",
     "senderproxy.cli.main": "the module of the verb, before the start",
     "senderproxy.sent_copy.copies": "IMAP, if an account has copies, before the start; later if the first one gets some",
     "senderproxy.service.metrics": "the library of metrics, if they are on, before the start",
@@ -29,8 +29,9 @@ import ast, sys
 from importlib.util import resolve_name
 from pathlib import Path
 
-import senderproxy.cli.main, senderproxy.cli.run
-import senderproxy.dns_client.dnspython, senderproxy.signing.rsa_key  # parts that are loaded late import nothing later
+import senderproxy.cli.main, senderproxy.cli.run, senderproxy.cli.serve, senderproxy.config.load
+import senderproxy.dns_client.dnspython, senderproxy.signing.rsa_key, senderproxy.sent_copy.runner
+import senderproxy.http_client.failures, senderproxy.footer.insertion, senderproxy.service.metrics  # parts that are loaded late import nothing later
 
 class Imports(ast.NodeVisitor):
     def __init__(self, package):

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 ACCOUNT = VaultAccount("anna@firma.example", "geheim")
 PROVIDER = 'host = "localhost"\nport = 465\nsecurity = "tls"\nsender_rule = "address"\nimap_host = "localhost"\n'
+NEVER = {"pydantic", "pydantic_core", "senderproxy.config.load"}  # in the process that reads the configuration
 OFF = "[watch]\ndns = false\n"
 
 
@@ -68,8 +69,16 @@ PARTS = {
         OFF,
         lambda service: service.command("dkim", "setup", "firma.example"),
     ),
+    "footers": Part(
+        ("senderproxy.footer.insertion", "html"), OFF + '[[footers]]\nsenders = ["@firma.example"]\ntext = "Firma"\n'
+    ),
+    "requests": Part(
+        ("http.client", "senderproxy.http_client.exchange"),
+        OFF + '[alerts]\nping = "file:ping.url"\n',
+        lambda service: (service.folder / "ping.url").write_text("http://127.0.0.1:9/ping"),
+    ),
     "metrics": Part(
-        ("prometheus_client", "senderproxy.metrics.exposition"), OFF + '[metrics]\nlisten = "127.0.0.1:0"\n'
+        ("prometheus_client", "senderproxy.metrics.exposition", "senderproxy.service.metrics"), OFF + '[metrics]\nlisten = "127.0.0.1:0"\n'
     ),
     "page": Part(
         ("senderproxy.service.page",), OFF + '[web]\nrole = "read"\nsockets = "page"\n'
@@ -85,7 +94,8 @@ PARTS = {
 def test_a_service_with_everything_off_loads_no_part() -> None:
     with ServiceWithImportTimes() as service:
         loaded = service.modules()
-        found = {name for part in PARTS.values() for name in part.modules if service.has_loaded(name)}
+        parts = {name for part in PARTS.values() for name in part.modules}
+        found = {name for name in parts | NEVER if service.has_loaded(name)}
     assert "senderproxy.app" in loaded
     assert found == set()
 

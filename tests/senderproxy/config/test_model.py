@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from senderproxy.config.model import SECTIONS, Config, ListenerSettings
+from senderproxy.footer.rendered import render
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.presets import PRESETS
 from senderproxy.routing.provider import ImapServer, Limits, LoginForm, NullPolicy, Security, SenderRule, Smarthost
@@ -538,7 +539,7 @@ def test_a_footer_is_found_by_its_sender_and_has_its_lines() -> None:
     assert found[0] is not None
     assert found[1] is not None
     assert found[2] is None
-    assert found[0].render("A", "a@b.example").html == "<style>p {color: gray}</style><p>a@b.example</p>"
-    assert found[1].render("", "a@b.example").lines == ("Firma GmbH", "a@b.example")
-    assert found[1].render("B & C", "a@b.example").html == "<p>Firma GmbH<br>\r\nB &amp; C</p>"
+    assert render(found[0], "A", "a@b.example").html == "<style>p {color: gray}</style><p>a@b.example</p>"
+    assert render(found[1], "", "a@b.example").lines == ("Firma GmbH", "a@b.example")
+    assert render(found[1], "B & C", "a@b.example").html == "<p>Firma GmbH<br>\r\nB &amp; C</p>"
     assert config().footer_table() is None

@@ -9,6 +9,7 @@ from re import sub
 
 from senderproxy.footer.add_footer import AddFooter
 from senderproxy.footer.footer import Footer
+from senderproxy.footer.rendered import render
 from senderproxy.mail.header import HeaderSection
 from senderproxy.rewriting.content_change import Unchanged
 
@@ -105,7 +106,7 @@ def assert_footers(raw: bytes, result: bytes, footer: Footer, count: int) -> Non
 
 def assert_text(old: Leaf, new: Leaf, footer: Footer) -> None:
     """The footer is there once, and the rest of the text as it was."""
-    rendered = footer.render(NAME, ADDRESS)
+    rendered = render(footer, NAME, ADDRESS)
     before, after = old.text, new.text
     if old.kind == "text/html":
         assert visible(after).count(MARK) == 1

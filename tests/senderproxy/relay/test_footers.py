@@ -183,10 +183,10 @@ async def test_the_footer_comes_before_the_re_encoding_of_long_lines(tmp_path: P
 
 
 async def test_an_internal_error_sends_the_message_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Footer, name: str, address: str) -> None:
+    def fail(footer: Footer, name: str, address: str) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(Footer, "render", fail)
+    monkeypatch.setattr("senderproxy.footer.insertion.render", fail)
     async with footed(tmp_path) as office:
         ident, _ = await office.submit(header=MIME)
         assert text_of(office.simulator.received[0]) == "Guten Tag\n"
