@@ -1,5 +1,5 @@
-"""`make pages`: every page at two widths, in both languages and themes, without scripts, by keyboard; no barrier that axe-core
-finds, no error that the browser reports. Pictures for a person to look at go to dist/pages.
+"""`make pages`: every page at two widths and between, in both languages and themes, without scripts, by keyboard; no barrier that
+axe-core finds, no error that the browser reports. Pictures for a person to look at go to dist/pages.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ reason = why_not_here(BROWSER, DRIVER, "npm")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 PICTURES = PROJECT / "dist" / "pages"
 VIEWS = [("en", 1440, False), ("de", 1440, True), ("de", 360, False), ("en", 360, True)]
+BETWEEN = (320, 800, 840, 1024, 1152, 1160, 1280)  # telephones, tablets, half a large screen; both sides of each limit
 LONG = "ein.sehr.langer.name.ohne.ende@abteilung.niederlassung-sued.grosse-firma.example"
 LONG_SUBJECT = "Donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft " + "x" * 150
 
@@ -107,6 +108,21 @@ async def test_every_page_fits_has_no_barrier_and_no_error(tmp_path: Path, code:
             browser.find(".logout button").follow()
             (PICTURES / f"login-{code}-{width}{'-dark' if dark else ''}.png").write_bytes(browser.picture())
             found += [f"login: {problem}" for problem in problems(browser, script, width)]
+        assert found == []
+
+    await in_office(tmp_path, look)
+
+
+async def test_every_page_fits_in_windows_of_other_widths(tmp_path: Path) -> None:
+    def look(base: str, office: PageOffice) -> None:
+        found: list[str] = []
+        with chromium_driver() as driver, logged_in(driver, base, office, language="de", width=1024) as browser:
+            for name, path in paths(office).items():
+                browser.open(f"{base}{path}")
+                for width in BETWEEN:
+                    browser.resize(width)
+                    if (wide := browser.run("return document.documentElement.scrollWidth")) > width:
+                        found.append(f"{name}: {wide} pixels in a window of {width}")
         assert found == []
 
     await in_office(tmp_path, look)

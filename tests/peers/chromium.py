@@ -84,8 +84,8 @@ class Chromium:
         self._session = ""
         answer = self._send("POST", "/session", {"capabilities": wanted})
         self._session = f"/session/{answer['sessionId']}"
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.command("Emulation.setDeviceMetricsOverride", metrics)
+        self._height = height
+        self.resize(width)
         if not scripts:
             self.command("Emulation.setScriptExecutionDisabled", {"value": True})
 
@@ -96,6 +96,11 @@ class Chromium:
     def command(self, name: str, parameters: object) -> Any:
         """A command of the developer tools' protocol."""
         return self.call("POST", "/goog/cdp/execute", {"cmd": name, "params": parameters})
+
+    def resize(self, width: int) -> None:
+        """Give the window another width."""
+        metrics = {"width": width, "height": self._height, "deviceScaleFactor": 1, "mobile": False}
+        self.command("Emulation.setDeviceMetricsOverride", metrics)
 
     def open(self, url: str) -> None:
         self.call("POST", "/url", {"url": url})
