@@ -34,15 +34,15 @@ def accepted(submission: Submission, decision: Decision | None, mode: str) -> Ev
 
 def changed(changes: Iterable[Change], now: datetime) -> list[Event]:
     """One event for each change of the rewrite plan."""
-    return [
-        Event(
-            now,
-            EventKind.CHANGED,
-            (),
-            {"what": change.what, "old": change.old, "new": change.new, "reason": change.reason},
-        )
-        for change in changes
-    ]
+    return [Event(now, EventKind.CHANGED, (), _facts(change)) for change in changes]
+
+
+def _facts(change: Change) -> Mapping[str, str]:
+    """No text of a subject: it is in the history where `spool.keep_subjects` stores it, and nowhere else."""
+    if change.what.lower() == "subject" and change.new:
+        return {"what": change.what, "reason": change.reason}
+    old = "" if change.what.lower() == "subject" else change.old
+    return {"what": change.what, "old": old, "new": change.new, "reason": change.reason}
 
 
 def changed_by(decision: Decision, recipients: Sequence[ForwardPath], now: datetime) -> list[Event]:

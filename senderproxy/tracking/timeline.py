@@ -143,6 +143,8 @@ def _changed(facts: Mapping[str, str], recipients: str) -> str:
     reason = _(", because {reason}").format(reason=reason_in_words(facts["reason"])) if facts.get("reason") else ""
     if is_text_of_ours(what) and facts.get("new"):
         return f"{field}: {value_in_words(what, facts['new'])}{recipients}{reason}"
+    if not {"old", "new"} & facts.keys():  # a subject, whose text is not stored here
+        return _("{field} changed").format(field=field) + recipients + reason
     if not facts.get("new"):
         return _("{field} removed").format(field=field) + recipients + reason
     old = _(" from {old}").format(old=facts["old"]) if facts.get("old") else ""

@@ -104,6 +104,7 @@ now                  emil@kunde.example: held: ValueError, 3 times in a row; the
         (after(0, EventKind.REFUSED, reply="550 5.7.1 no"), "refused to the client: 550 5.7.1 no"),
         (after(0, EventKind.CHANGED, what="Bcc", new="", old="x@y.example", reason="r"), "Bcc removed, because r"),
         (after(0, EventKind.CHANGED, what="To", new="a", old="b"), "To changed from b to a"),
+        (after(0, EventKind.CHANGED, what="Subject", reason="r"), "Subject changed, because r"),
         (
             after(0, EventKind.CHANGED, what="body", new="parts with long lines re-encoded, unless signed", reason="r"),
             "body: parts with long lines re-encoded, unless signed, because r",

@@ -16,6 +16,7 @@ from senderproxy.control.protocol import Role, Verb, new_request
 from senderproxy.web import service_client
 from senderproxy.web.passwords import hash_password
 from senderproxy.web.store import PageUser
+from tests.senderproxy.spool.sqlite.open_spool import sql
 from tests.senderproxy.web.page_office import HOSTILE, HOSTILE_REPLY, ORIGIN, PageOffice, browser, page_office
 
 PAGES = ("/", "/accounts", "/accounts/anna", "/queue", "/search", "/search?all=1", "/explain", "/volume")
@@ -400,9 +401,11 @@ async def test_the_search_by_subject_is_there_where_subjects_are_kept(tmp_path: 
 async def test_without_kept_subjects_the_search_has_no_field_for_them(tmp_path: Path) -> None:
     async with page_office(tmp_path) as office, browser(office) as client:
         assert 'name="subject"' not in (await client.get("/search")).text
-        await office.send("anna@firma.example", "later@kunde.example", "Angebot 4711")
-        await queued(office, 1)
+        await office.send("anna@firma.example", "later@kunde.example", "Angebot f\u00fcr B\u00fcro 4711")
+        (message,) = await queued(office, 1)
         found = await client.get("/search?all=1")
+        assert "Subject changed, because it had octets above 127" in text_of(await client.get(f"/messages/{message}"))
+        assert sql(office.folder / "spool", "SELECT count(*) FROM event WHERE facts LIKE '%4711%'") == [(0,)]
         assert len(re.findall(r'href="/messages/', found.text)) == 1
         assert "received from to status last reply" in text_of(found)
         assert "Angebot" not in found.text
