@@ -25,16 +25,12 @@ _SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread computes while another
 def tune_interpreter() -> None:
     """Apply the settings, once all components are loaded: their objects are never collected from then on.
 
-    The memory in which the modules were read is returned to the operating system: 1 MB.
-
     A message leaves no reference cycles, so collections find little.
     """
     _limit_reads()
     free_closed_transports()
     gc.collect()
     gc.freeze()
-    if _malloc_trim is not None:
-        _malloc_trim(0)
     gc.set_threshold(_NEW_OBJECTS, _GENERATIONS, _GENERATIONS)
     sys.setswitchinterval(_SWITCH_INTERVAL)
 

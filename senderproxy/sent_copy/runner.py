@@ -44,7 +44,7 @@ from senderproxy.sent_copy.ports import (
 )
 from senderproxy.tracking.record import SENT_COPY_JOBS, CopyState, Event, Lane
 from senderproxy.translation import N_, _, in_english
-from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
+from senderproxy.worker_threads import QueueFull, Stopped, WorkerThreads
 
 AT_ONCE: Final = 4  # copies of all accounts at the same time, each on a thread and a connection of its own
 _LOOK: Final = 60.0  # seconds between two looks at the due times, while a copy waits: a step of the clock moves them
@@ -229,6 +229,8 @@ class CopyRunner:
             return await self._after_trouble(spool, claim, state, message_id)
         try:
             result = await self._attempt(spool, claim)
+        except Stopped:  # no attempt was made: the job is done again at the next start, without a wait
+            return False
         except SpoolError as error:
             result = TryLater(DelayKind.LOCAL, error.message, error.hint)
         except Exception as fault:  # noqa: BLE001  it must not stop the other copies
@@ -440,7 +442,7 @@ class CopyRunner:
 
         try:
             working = self._threads.do(append)
-        except WorkerThreadsError:
+        except QueueFull:
             return TryLater(DelayKind.LOCAL, N_("the system has no thread for it"))
         body.retain()
         working.add_done_callback(lambda _: body.close())

@@ -243,9 +243,9 @@ class DovecotSasl(Dovecot):
             client.settimeout(5)
             try:
                 client.connect(str(self._socket_path))
-            except OSError:
+                return client.recv(1024).startswith(b"VERSION")
+            except OSError:  # not yet; on a busy machine the answer may take long, too
                 return False
-            return client.recv(1024).startswith(b"VERSION")
 
     def _prepare(self) -> None:
         users = self._folder / "users"

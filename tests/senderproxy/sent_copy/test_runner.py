@@ -505,6 +505,28 @@ async def test_a_restart_repeats_a_copy_with_a_search_first(tmp_path: Path) -> N
         assert (await place.states(message))[-1] == "stored"
 
 
+async def test_a_stop_between_claim_and_attempt_is_no_failure_of_the_copy(tmp_path: Path) -> None:
+    async with copy_office(tmp_path) as place:
+        claim_jobs, stops = place.office.spool.claim_jobs, list[asyncio.Task[None]]()
+
+        async def claim_and_stop(*which: Any) -> Any:
+            claims = await claim_jobs(*which)
+            if claims:
+                stops.append(asyncio.create_task(place.runner.stop(5)))
+                await asyncio.sleep(0)  # the stop begins
+            return claims
+
+        place.office.spool.claim_jobs = claim_and_stop  # type: ignore[method-assign, assignment]
+        message, _ = await place.office.submit()
+        await place.office.until(lambda: stops, "the stop")
+        await stops[0]
+        assert place.folders.attempts == []
+        assert await place.history(message) == [{"state": "waiting", "account": "anna"}]
+        await place.restart()
+        await place.until_stored(1)
+        assert await place.states(message) == ["waiting", "stored"]
+
+
 async def test_a_copy_in_progress_delays_neither_mail_nor_the_stop(tmp_path: Path) -> None:
     async with copy_office(tmp_path) as place:
         place.folders.release = threading.Event()
