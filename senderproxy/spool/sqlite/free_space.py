@@ -35,12 +35,9 @@ class FreeSpace:
 
         The reserve file is taken again as soon as there is space for it and for the message.
         """
-        free = self._query()
-        missing = self.reserve.missing
-        if free - octets < self.min_free + missing:
-            self._asked_at = float("-inf")
+        if not self._has(octets, self.min_free):
             self.is_short = True
-            raise too_little_space(free, self.min_free + missing)
+            raise too_little_space(self._free, self.min_free + self.reserve.missing)
         if not self.reserve.is_adjusted:
             self.adjust_reserve()
         self._free -= octets
@@ -53,7 +50,7 @@ class FreeSpace:
 
     def claim_for_history(self, octets: int) -> bool:
         """False if a history of so many octets would leave too little. Raises OSError."""
-        if self._query() - octets < _HISTORY_SHARE * self.min_free + self.reserve.missing:
+        if not self._has(octets, _HISTORY_SHARE * self.min_free):
             return False
         self._free -= octets
         return True
@@ -64,6 +61,14 @@ class FreeSpace:
         self.is_short = False
         self.adjust_reserve()
         return max(0, self.min_free + self.reserve.missing - self._query())
+
+    def _has(self, octets: int, min_free: int) -> bool:
+        """True if the disk has so many octets above what must stay free; asked anew before the answer is no."""
+        needed = octets + min_free + self.reserve.missing
+        if self._query() >= needed:
+            return True
+        self._asked_at = float("-inf")
+        return self._query() >= needed
 
     def _query(self) -> int:
         now = self._monotonic()

@@ -74,6 +74,22 @@ async def test_a_history_leaves_twice_the_free_space_that_a_message_leaves(
     assert any("too little space" in str(getattr(r, "senderproxy_fields", {}).get("why")) for r in caplog.records)
 
 
+async def test_space_that_becomes_free_counts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock does not move: a number that was asked for a moment ago refuses nothing."""
+    free = 0
+    async with opened(tmp_path / "spool", StillClock(), min_free=1 << 20) as spool:
+        monkeypatch.setattr(os, "fstatvfs", lambda _: os.statvfs_result((1, 1, free, free, free, 0, 0, 0, 0, 255)))
+        with pytest.raises(SpoolFull):
+            await spool.accept(arrival("w1"))
+        spool.note(arrival("s1", state=DELIVERED))  # asks for the space, and is not kept
+        await written(spool)
+        free = 1 << 30
+        await spool.accept(arrival("w2"))
+        spool.note(arrival("s2", state=DELIVERED))
+        await written(spool)
+        assert set(await ids(spool)) == {"w2", "s2"}
+
+
 async def test_when_a_message_is_refused_for_lack_of_space_the_history_gives_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
