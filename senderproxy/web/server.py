@@ -1,11 +1,10 @@
 """Process of the page: the sockets that systemd passes, uvicorn, the end when idle.
 
-Guarantees: an address of another machine is served with TLS only. A connection that sends no complete header section
-within HEADER_SECONDS is closed; connections and the size of a header section are bounded. After `idle` seconds without
-a request the process ends; the next connection starts it again, and the failed logins are not forgotten before their
-time. A process that has read the password of a mailbox ends after its answer. No core dump, no access by other
-processes of the same user.
-Not here: requests (web.boundary), pages (web.views).
+Guarantees: an address of another machine is served with TLS only. Connections and the size of a header section are
+bounded. After `idle` seconds without a request the process ends; the next connection starts it again, and the failed
+logins are not forgotten before their time. A process that has read the password of a mailbox ends after its answer.
+SIGTERM ends it at any moment, also while it starts. No core dump, no access by other processes of the same user.
+Not here: connections (web.http_connection), requests (web.boundary), pages (web.views).
 sd_listen_fds(3).
 """
 
@@ -15,15 +14,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from senderproxy import log_events
 from senderproxy.clock import SystemClock
@@ -35,20 +32,20 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.log import event, flush_log, set_up_logging
 from senderproxy.translation import _
 from senderproxy.web.boundary import Boundary
+from senderproxy.web.http_connection import HttpConnection
 from senderproxy.web.service_client import ServiceClient
 from senderproxy.web.settings import PageSettings
 from senderproxy.web.site import Site
 from senderproxy.web.store import Store, StoreError
 from senderproxy.web.views import new_app
 
-HEADER_SECONDS: Final = 10.0  # for a header section, also from a slow telephone
 CONNECTIONS: Final = 64  # at once; further ones get 503
 _HEADER_OCTETS: Final = 16 * 1024  # octets of a header section; usual ones have 1 KiB
-_UNREAD_SECONDS: Final = 1.0  # for the answer to arrive before the connection is closed
 _KEEP_ALIVE: Final = 5  # seconds that an idle connection stays open
 _STOP: Final = 5  # seconds that requests in progress have at the end
 _ASK_SECONDS: Final = 5.0  # for the settings, at the start
 _LAST_REQUESTS: Final = 60  # seconds for those of other browsers after a password was seen; a login test takes 45
+_SIGNALS: Final[tuple[signal.Signals, ...]] = (signal.SIGTERM, signal.SIGINT)
 _FIRST_PASSED: Final = 3  # SD_LISTEN_FDS_START
 _TICK: Final = 1.0  # seconds between two looks at the idle time
 
@@ -59,38 +56,33 @@ class PageError(SenderproxyError):
     """The page cannot start."""
 
 
-class _Protocol(H11Protocol):
-    """HTTP/1.1 with a limit of time for the header section of each request."""
+class _Server(uvicorn.Server):
+    """uvicorn that ends when it is told; the process' own handler sees the signals."""
 
-    _timer: asyncio.TimerHandle | None = None
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """No handlers of uvicorn: between theirs and ours a signal would be lost."""
+        yield
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
+class _Stop:
+    """SIGTERM and SIGINT, from the start of the process to its end."""
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_watching()
-        super().connection_lost(exc)
+    def __init__(self) -> None:
+        self.asked = False
+        self._server: uvicorn.Server | None = None
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY:  # answered without its body, which may have no end
-            self.loop.call_later(_UNREAD_SECONDS, self.transport.close)
+    def ends(self, server: uvicorn.Server) -> None:
+        """Let a signal end this server; one that has come already ends it when it has started."""
+        self._server = server
+        server.should_exit = self.asked
 
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_watching()
-        elif self._timer is None and not self.transport.is_closing():
-            self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
-
-    def _stop_watching(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self.asked = True
+        if self._server is not None:
+            self._server.should_exit = True
 
 
 class IdleWatch:
@@ -123,24 +115,23 @@ def run(*, listen: str | None, sockets: Path, state: Path, idle: float, environm
     settings = load_settings(sockets, store)
     listening = _listening(listen, environment)
     check_addresses(listening, settings)
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after its end
-        signal.signal(number, _end_in_order)
+    stop = _Stop()
     kept = [os.dup(sock.fileno()) for sock in listening] if listen is not None else []
-    if asyncio.run(_serve(listening, sockets, store, settings, idle)) and kept:
-        _start_again(kept, environment)
+    if asyncio.run(_serve(listening, sockets, store, settings, idle, stop)) and kept:
+        _start_again(kept, environment, stop)
 
 
-def _start_again(kept: Sequence[int], environment: dict[str, str]) -> NoReturn:
+def _start_again(kept: Sequence[int], environment: dict[str, str], stop: _Stop) -> None:
     """Replace this process by a new one, with its listening sockets: without systemd nobody else would start it."""
+    for number in _SIGNALS:  # from here on a signal ends the process, the new one too
+        signal.signal(number, signal.SIG_DFL)
+    if stop.asked:
+        return
     passed = {"LISTEN_FDS": str(len(kept)), "LISTEN_PID": str(os.getpid())}
-    for number, file in enumerate(kept):
-        os.dup2(file, _FIRST_PASSED + number, inheritable=True)
+    for position, file in enumerate(kept):
+        os.dup2(file, _FIRST_PASSED + position, inheritable=True)
     flush_log()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environment, **passed})  # noqa: S606
-
-
-def _end_in_order(_number: int, _frame: object) -> None:
-    """The process ends by itself."""
 
 
 def load_settings(sockets: Path, store: Store) -> PageSettings:
@@ -194,17 +185,17 @@ def _listening(listen: str | None, environment: dict[str, str]) -> list[socket.s
 
 
 async def _serve(
-    listening: Sequence[socket.socket], sockets: Path, store: Store, settings: PageSettings, idle: float
+    listening: Sequence[socket.socket], sockets: Path, store: Store, settings: PageSettings, idle: float, stop: _Stop
 ) -> bool:
     """Serve until the end of the process. True if a password was seen."""
     clock = SystemClock()
     service = ServiceClient(sockets, clock)
     site = Site(settings, service, store, clock)
     watch = IdleWatch(clock.monotonic())
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             Boundary(new_app(site), settings, watch.on_request),
-            http=_Protocol,
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -219,6 +210,7 @@ async def _serve(
             **_tls(settings),
         )
     )
+    stop.ends(server)
     ending = [
         asyncio.create_task(_end_when_idle(server, site, watch, idle)),
         asyncio.create_task(_end_after_password(server, site)),

@@ -162,8 +162,8 @@ class Program:
         self.signal(signal.SIGTERM)
         try:
             code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise PeerFailed(f"{self.name} did not end on SIGTERM within {seconds:.0f} s\n{self.log()}") from None
+        except subprocess.TimeoutExpired as error:  # with its context: a test that failed before shows why
+            raise PeerFailed(f"{self.name} did not end on SIGTERM within {seconds:.0f} s\n{self.log()}") from error
         finally:
             self._end_children()
         return code

@@ -24,14 +24,14 @@ CHANGES = ("/queue/change", "/accounts/anna/resume")
 PASSWORD = "geheim-anna-12"
 
 
-async def queued(office: PageOffice, count: int) -> list[str]:
-    """The ids of the queued messages, once so many were tried."""
+async def queued(office: PageOffice, count: int, tries: int = 1) -> list[str]:
+    """The ids of the queued messages, once so many were tried so often."""
     async with asyncio.timeout(30):
         while True:
             request = new_request(Verb.QUEUE_LIST, query={"unfinished": True})
             answer = await asyncio.to_thread(ask, office.sockets / "read", request)
             found = answer["messages"]
-            ready = [one for one in found if not one["leased"] and any(s["tries"] for s in one["recipients"])]
+            ready = [one for one in found if not one["leased"] and any(s["tries"] >= tries for s in one["recipients"])]
             if len(ready) >= count:
                 return [str(one["id"]) for one in ready]
             await asyncio.sleep(0.02)
@@ -92,9 +92,10 @@ async def test_a_message_is_held_released_and_cancelled_and_its_history_names_th
             again = await client.submit("/queue/change", {"action": "hold", "id": message})
             assert "it is already held" in text_of(again)
             await client.submit("/queue/change", {"action": "release", "id": message})
+            await queued(office, 1, tries=2)  # it is due at once
             asked = await client.submit("/queue/change", {"action": "cancel", "id": message})
             assert "Cancel 1 message? Its author gets a report" in text_of(asked)
-            await queued(office, 1)
+            assert message in (await client.get("/queue")).text
             fields = {"action": "cancel", "id": message, "confirmed": "1", "unreported": "1"}
             assert "1 message is cancelled." in text_of(await client.submit("/queue/change", fields))
             history = text_of(await client.get(f"/messages/{message}"))

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import pytest
 import trustme
 
 from senderproxy.cli.exit_codes import EX_UNAVAILABLE
 from senderproxy.clock import SystemClock
 from senderproxy.control.protocol import Role
 from senderproxy.web.passwords import hash_password
-from senderproxy.web.store import PageUser
+from senderproxy.web.store import PageUser, Store
 from tests.peers.packages import PROJECT
 from tests.peers.process import Program, listens, reserved_ports
 from tests.senderproxy.web.page_office import NEW, NEW_PASSWORD, PageOffice, page_office
@@ -26,6 +27,26 @@ STARTER = (
     "import os,sys;os.environ|={'LISTEN_PID':str(os.getpid()),'LISTEN_FDS':'1'};os.dup2(int(sys.argv[1]),3);"
     "os.execv(sys.executable,[sys.executable,'-m','senderproxy',*sys.argv[2:]])"
 )
+SIGNALLED = (  # the page, with a signal just before or just after it serves; a second process would print
+    "import asyncio, os, signal, sys\n"
+    "from pathlib import Path\n"
+    "from senderproxy.web import server\n"
+    "def run(main, real=asyncio.run):\n"
+    "    if sys.argv[1] == 'before':\n"
+    "        os.kill(os.getpid(), signal.SIGTERM)\n"
+    "        return real(main)\n"
+    "    main.close()\n"
+    "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    "    return True\n"  # a password was seen
+    "asyncio.run = run\n"
+    "sys.orig_argv = [sys.executable, '-c', 'print(1)']\n"
+    "folder = Path(sys.argv[2])\n"
+    "server.run(listen='127.0.0.1:0', sockets=folder, state=folder, idle=0, environment=dict(os.environ))\n"
+)
+SETTINGS: dict[str, object] = {
+    "hostname": "x", "role": "read", "url": "http://127.0.0.1:8525/", "hosts": [], "certificate": None, "key": None,
+    "history_days": 30,
+}  # fmt: skip
 WRONG = "geheim-falsch-99"
 FORM = f"address={NEW}&provider=hoster&login=&others=&name=&password={NEW_PASSWORD}".encode()
 FORBIDDEN = (
@@ -288,16 +309,22 @@ async def test_the_page_starts_without_the_service_once_it_has_its_settings(tmp_
             )
             assert ended.returncode == EX_UNAVAILABLE
             assert "systemctl start senderproxy" in ended.stderr
-            office.store.keep_settings(
-                {"hostname": "x", "role": "read", "url": "http://127.0.0.1:8525/", "hosts": [], "certificate": None,
-                 "key": None, "history_days": 30}
-            )  # fmt: skip
+            office.store.keep_settings(SETTINGS)
             running = page(office, port)
             await asyncio.to_thread(running.__enter__)
             try:
                 assert (await exchange(port, get("/login"))).startswith(b"HTTP/1.1 200")
             finally:
                 await asyncio.to_thread(running.__exit__, None, None, None)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_signal_ends_it_before_and_after_it_serves(tmp_path: Path, moment: str) -> None:
+    Store(tmp_path).keep_settings(SETTINGS)
+    command = [sys.executable, "-c", SIGNALLED, moment, str(tmp_path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Traceback" not in done.stderr
 
 
 def test_no_core_is_written(tmp_path: Path) -> None:
