@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from senderproxy.cli.findings import Finding, Level
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
-from senderproxy.delivery.account_health import FIX
+from senderproxy.delivery.account_health import without_fix
 from senderproxy.delivery.hops.opening import HopOpener, HopServer, HopSession
 from senderproxy.delivery.login_check import short_timeouts
 from senderproxy.delivery.open_failures import OpenFailed
@@ -42,7 +42,7 @@ def check_hops(config: Config, hops: Sequence[Server], progress: Callable[[str],
         if failed is None:
             yield Finding(Level.OK, str(hop), _("{server} answers").format(server=server))
             continue
-        words = (failed.words or failed.reply.text).partition(FIX)[0].removesuffix(".")
+        words = failed.words or without_fix(failed.reply.text)
         hint = failed.hint or _("Look whether it runs and can be reached from this machine: {server}").format(
             server=server
         )

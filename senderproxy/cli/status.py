@@ -26,6 +26,7 @@ from senderproxy.monitoring.words import (
     refusal_in_words,
     running_in_words,
     state_in_words,
+    state_word,
 )
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
@@ -177,8 +178,9 @@ def _print_servers(servers: list[dict[str, Any]]) -> None:
         return
     print()
     headings = (_("route"), _("server"), _("state"), _("delivered"), _("deferred"), _("failed"), _("busy"), _("idle"))
-    names = ("way", "server", "state", "delivered", "deferred", "failed", "sessions_busy", "sessions_idle")
-    print_table(headings, [[str(entry[name]) for name in names] for entry in servers])
+    counts = ("delivered", "deferred", "failed", "sessions_busy", "sessions_idle")
+    rows = [[one["way"], one["server"], state_word(one), *(str(one[name]) for name in counts)] for one in servers]
+    print_table(headings, rows)
 
 
 def _importance(entry: dict[str, Any]) -> tuple[bool, int, str]:

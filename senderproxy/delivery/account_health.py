@@ -226,16 +226,24 @@ def hint_for(health: Health, login: Login) -> str:
     return own or hint(health.cause, login)
 
 
+def login_failed_words(cause: Cause, upstream_reply: Reply, login: Login) -> str:
+    """Return a sentence about a failed login in the language in force, without its fix and its period."""
+    return _(_FAILURES[cause]).format(
+        host=login.host, account=login.account_id, login=login.login, reply=str(upstream_reply)
+    )
+
+
 def login_failed_reply(cause: Cause, upstream_reply: Reply, login: Login, fix: str) -> Reply:
     """Return the reply for clients after a failed login, with its fix.
 
     One line: many clients show the last line of a reply only.
     """
-    return reply(
-        451,
-        _status(cause),
-        f"{login.host} {_FAILURES[cause]} account {login.account_id} ({login.login}): {upstream_reply}{_to_fix(fix)}",
-    )
+    return reply(451, _status(cause), f"{in_english(login_failed_words(cause, upstream_reply, login))}{_to_fix(fix)}")
+
+
+def without_fix(text: str) -> str:
+    """Return the text of a reply for clients without its fix: commands and the page show that apart."""
+    return text.partition(FIX)[0].removesuffix(".")
 
 
 def _to_fix(fix: str) -> str:
@@ -247,25 +255,34 @@ def _ended(upstream_reply: Reply) -> str:
     return str(upstream_reply).removesuffix(".")
 
 
-# The beginning of a sentence about a failed login.
 _FAILURES: Final = {
-    Cause.PASSWORD: "refused the login of",
-    Cause.PASSWORD_RETRY: "refused the login, which worked within the last day, of",
-    Cause.LOCKED: "has locked the mailbox of",
-    Cause.SMTP_OFF: "does not allow access by SMTP to",
-    Cause.APP_PASSWORD: "wants a password for mail programs of",
-    Cause.PASSWORDS_OFF: "accepts no passwords, only OAuth, of",
-    Cause.METHOD: "refused the login method, not the password, of",
-    Cause.BACKEND: "could not check the login of",
-    Cause.CUT: "gave no reply to the login of",
-    Cause.LOGIN_LIMIT: "limits the logins of",
-    Cause.TOKEN: "needs an access token, and there is none, for",
+    Cause.PASSWORD: N_("{host} refused the login of account {account} ({login}): {reply}"),
+    Cause.PASSWORD_RETRY: N_(
+        "{host} refused the login, which worked within the last day, of account {account} ({login}): {reply}"
+    ),
+    Cause.LOCKED: N_("{host} has locked the mailbox of account {account} ({login}): {reply}"),
+    Cause.SMTP_OFF: N_("{host} does not allow access by SMTP to account {account} ({login}): {reply}"),
+    Cause.APP_PASSWORD: N_("{host} wants a password for mail programs of account {account} ({login}): {reply}"),
+    Cause.PASSWORDS_OFF: N_("{host} accepts no passwords, only OAuth, of account {account} ({login}): {reply}"),
+    Cause.METHOD: N_("{host} refused the login method, not the password, of account {account} ({login}): {reply}"),
+    Cause.BACKEND: N_("{host} could not check the login of account {account} ({login}): {reply}"),
+    Cause.CUT: N_("{host} gave no reply to the login of account {account} ({login}): {reply}"),
+    Cause.LOGIN_LIMIT: N_("{host} limits the logins of account {account} ({login}): {reply}"),
+    Cause.TOKEN: N_("{host} needs an access token, and there is none, for account {account} ({login}): {reply}"),
 }
-# The same in a sentence about a pause: "Account anna is paused ...: HOST reported a sending limit: ...".
+# In a sentence about a pause, for clients: "Account anna is paused ...: HOST reported a sending limit: ...".
 _REPORTS: Final = {
-    **{cause: words.rpartition(" ")[0].rstrip(",") for cause, words in _FAILURES.items()},
     Cause.PASSWORD: "refused the password",
     Cause.PASSWORD_RETRY: "refused the login, which worked within the last day",
+    Cause.LOCKED: "has locked the mailbox",
+    Cause.SMTP_OFF: "does not allow access by SMTP",
+    Cause.APP_PASSWORD: "wants a password for mail programs",
+    Cause.PASSWORDS_OFF: "accepts no passwords, only OAuth",
+    Cause.METHOD: "refused the login method, not the password",
+    Cause.BACKEND: "could not check the login",
+    Cause.CUT: "gave no reply to the login",
+    Cause.LOGIN_LIMIT: "limits the logins",
+    Cause.TOKEN: "needs an access token, and there is none",
     Cause.LIMIT: "reported a sending limit",
     Cause.CLOSING: "closed the session",
     Cause.CONNECTIONS: "reported too many connections",

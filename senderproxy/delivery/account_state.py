@@ -330,7 +330,7 @@ class AccountState:
             failed, since = self.no_session
             words = _("no session: {reply}").format(reply=failed.reply)
             state, cause, hint = NO_SESSION, failed.kind.value, failed.hint
-            reply = failed.words or failed.reply.text.partition(". To fix:")[0]  # the hint stands by itself
+            reply = failed.words or account_health.without_fix(failed.reply.text)  # the hint stands by itself
             cause = "certificate" if failed.about_certificate else cause
         messages, recipients = hourly_limits(self.account, self.provider or provider)
         left = self.quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final, TypeAlias
 
-from senderproxy.delivery.account_health import FIX
+from senderproxy.delivery.account_health import without_fix
 from senderproxy.delivery.causes import (
     CONSEQUENCES,
     Cause,
@@ -161,15 +161,10 @@ def describe(result: LoginResult) -> str:
         case LoginOk(smarthost, mechanism):
             return _("the login works ({smarthost}, {mechanism})").format(smarthost=smarthost, mechanism=mechanism)
         case LoginRefused():
-            return result.words or _without_fix(result.reply)
+            return result.words or without_fix(result.reply.text)
         case LoginUnchecked():
-            words = result.words or _without_fix(result.reply)
+            words = result.words or without_fix(result.reply.text)
             return _("the login could not be tried: {reply}").format(reply=words)
-
-
-def _without_fix(reply: Reply) -> str:
-    """The text of a reply; each command and page has the hint apart."""
-    return reply.text.partition(FIX)[0].removesuffix(".")
 
 
 def login_hint(result: LoginRefused | LoginUnchecked, account: Account) -> str:

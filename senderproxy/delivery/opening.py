@@ -22,7 +22,7 @@ from senderproxy import log_events
 from senderproxy.aio import forget_traceback
 from senderproxy.clock import SystemClock
 from senderproxy.delivery import open_failures
-from senderproxy.delivery.account_health import in_doubt, login_failed_reply
+from senderproxy.delivery.account_health import in_doubt, login_failed_reply, login_failed_words
 from senderproxy.delivery.causes import Cause, Stage
 from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.handshake import Handshake, abort
@@ -195,8 +195,10 @@ def _explained(result: OpenFailed, login: Login, smarthost: Smarthost, proven: b
     cause = in_doubt(result.cause, proven=proven)
     fix = result.hint or hint(cause, login)
     upstream_reply = result.upstream_reply or result.reply
-    refused = login_failed_reply(cause, upstream_reply, replace(login, host=str(smarthost)), fix)
-    return replace(result, reply=refused, upstream_reply=upstream_reply, cause=cause, hint=fix, words="")
+    login = replace(login, host=str(smarthost))
+    refused = login_failed_reply(cause, upstream_reply, login, fix)
+    words = login_failed_words(cause, upstream_reply, login)
+    return replace(result, reply=refused, upstream_reply=upstream_reply, cause=cause, hint=fix, words=words)
 
 
 class _OpeningAttempt(Handshake):

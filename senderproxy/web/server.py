@@ -56,7 +56,7 @@ class PageError(SenderproxyError):
     """The page cannot start."""
 
 
-class _Server(uvicorn.Server):
+class _HttpServer(uvicorn.Server):
     """uvicorn that ends when it is told; the process' own handler sees the signals."""
 
     @contextmanager
@@ -192,7 +192,7 @@ async def _serve(
     service = ServiceClient(sockets, clock)
     site = Site(settings, service, store, clock)
     watch = IdleWatch(clock.monotonic())
-    server = _Server(
+    server = _HttpServer(
         uvicorn.Config(
             Boundary(new_app(site), settings, watch.on_request),
             http=HttpConnection,

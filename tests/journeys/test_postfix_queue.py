@@ -140,6 +140,6 @@ def test_with_one_connection_an_accounts_mail_arrives_in_the_order_of_its_submis
     hand_in(door, letters[20:])
     wait_until_empty(relay)
     provider.wait_until(lambda: len(provider.received()) == 40, "every letter")
-    order = provider.log_lines(r"cleanup\[\d+\]: \w+: message-id=<\d+@desk")
+    order = provider.lines_written(r"cleanup\[\d+\]: \w+: message-id=<\d+@desk", 40)
     numbers = [int(line.partition("message-id=<")[2].partition("@")[0]) for line in order]
     assert numbers == list(range(40))

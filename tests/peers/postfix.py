@@ -168,6 +168,11 @@ class Postfix:
         """Return the lines of the log in which the pattern is found."""
         return [line for line in self.log().splitlines() if re.search(pattern, line)]
 
+    def lines_written(self, pattern: str, count: int = 1) -> list[str]:
+        """Return these lines once there are so many: Postfix writes some after its client has its reply."""
+        self.wait_until(lambda: len(self.log_lines(pattern)) >= count, f"{count} lines of the log with {pattern}")
+        return self.log_lines(pattern)
+
     def wait_until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
         """Wait for anything, and show this log if it does not come."""
         wait_until(condition, what, seconds, peer=self)

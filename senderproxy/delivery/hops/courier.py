@@ -14,6 +14,7 @@ from typing import Final, Protocol, assert_never
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.delivery import classify
+from senderproxy.delivery.account_health import without_fix
 from senderproxy.delivery.attempt_log import HOP_ATTEMPTS, log_attempt
 from senderproxy.delivery.hops.opening import HopOpener, HopServer, HopSession
 from senderproxy.delivery.hops.sessions import HopSessions
@@ -111,7 +112,7 @@ class _HopState:
             "no session",
             _("no session: {reply}").format(reply=failed.reply),
             since.isoformat(),
-            failed.words or failed.reply.text.partition(". To fix:")[0],
+            failed.words or without_fix(failed.reply.text),
             "certificate" if failed.about_certificate else failed.kind.value,
             failed.hint,
             **values,
