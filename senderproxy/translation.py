@@ -13,6 +13,7 @@ Not here: the catalogues (locale/; docs/translation.md).
 
 import gettext
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,6 +27,7 @@ DOMAIN: Final = "senderproxy"
 FOLDER: Final = f"{__file__.rpartition('/')[0]}/locale"
 
 _VARIABLES: Final = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set decides: POSIX, section 8.2
+_PLACES: Final = re.compile(r"\{[a-z_0-9]*[.\[]")  # in a template: what is part of a value
 _NO_VALUES: Final[Mapping[str, object]] = MappingProxyType({})
 
 _of_context: ContextVar[str | None] = ContextVar("language", default=None)
@@ -121,27 +123,39 @@ def stored_text(text: str) -> str:
 
     A text without values needs none: it is found in the catalogue as it is.
     """
-    return json.dumps(text.parts()) if isinstance(text, _Text) and text.has_values else ""
+    return json.dumps(_nested(text)) if isinstance(text, _Text) and text._values else ""  # noqa: SLF001  below
 
 
 def shown_text(stored: str) -> str | None:
     """A text of `stored_text` in the language in force; None in English, and for one of another version."""
+    if not stored or current_language() == SOURCE:
+        return None
     try:
-        return _shown(json.loads(stored)) if stored else None
-    except (ValueError, TypeError, LookupError, RecursionError):
+        return translated(_built(json.loads(stored)))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
 
-def _shown(parts: object) -> str | None:
+def _nested(text: "_Text") -> list[object]:
+    """The parts of a text; in place of a text among its values, that one's parts."""
+    original, count, values = text._original, text._count, text._values  # noqa: SLF001  below
+    return [original, count, {name: _nested(one) if isinstance(one, _Text) else one for name, one in values.items()}]
+
+
+def _built(parts: object) -> str:
+    """The text of `_nested`. Raises ValueError for parts that no text has."""
     match parts:
-        case [str(template), dict(values)]:
-            text = _looked_up((template,), None)
+        case [list(original), int() | None as count, dict(values)]:
+            forms = tuple(one for one in original if isinstance(one, str))
+            if len(original) == len(forms) == (1 if count is None else 2) and not any(map(_PLACES.search, forms)):
+                if values:
+                    filled = {name: _built(one) if isinstance(one, list) else one for name, one in values.items()}
+                    return _Text("", forms, count, filled)
+                if "{" not in forms[0]:
+                    return _Text("", forms, count)
         case _:
-            return None
-    if text == template:  # it is in no catalogue, so perhaps no text of ours
-        return None
-    filled = {name: _shown(value) or value[0] if isinstance(value, list) else value for name, value in values.items()}
-    return text.format(**filled)
+            pass
+    raise ValueError("no parts of a text")
 
 
 def taken_apart(text: str) -> tuple[tuple[str, ...], int | None, Mapping[str, object]] | None:
@@ -182,16 +196,6 @@ class _Text(str):
         kept = {name: value if isinstance(value, str | int | float) else str(value) for name, value in values.items()}
         filled = super().format(**{name: _in_force(value) for name, value in values.items()})
         return _Text(filled, self._original, self._count, kept)
-
-    @property
-    def has_values(self) -> bool:
-        """True if values were filled in, and there is one form only."""
-        return bool(self._values) and self._count is None
-
-    def parts(self) -> list[object]:
-        """The original and the values; in place of a text among them, its own parts."""
-        values = {name: value.parts() if isinstance(value, _Text) else value for name, value in self._values.items()}
-        return [self._original[0], values]
 
     def translated(self) -> str:
         """The text in the language in force."""

@@ -229,6 +229,10 @@ def test_a_stored_text_is_shown_in_the_readers_language_with_the_texts_in_it() -
         assert shown_text(stored_text(_("{seconds:.1f} s").format(seconds=2))) == "2.0 Sek."
         plain = stored_text(_("{host} refuses the login: {why}").format(host="{0.real}", why="535 password"))
         assert shown_text(plain) == "{0.real} lehnt die Anmeldung ab: 535 password"
+        many = ngettext("{count} message", "{count} messages", 2).format(count=2)
+        assert shown_text(stored_text(many)) == "2 Nachrichten"
+        both = joined("; ", [_("{host} refuses the login: {why}").format(host="a", why=many), "550 No"])
+        assert shown_text(stored_text(both)) == "a lehnt die Anmeldung ab: 2 Nachrichten; 550 No"
 
 
 def test_what_was_stored_in_german_is_the_same() -> None:
@@ -237,10 +241,8 @@ def test_what_was_stored_in_german_is_the_same() -> None:
     assert german == stored_text(_("{seconds:.1f} s").format(seconds=2))
 
 
-@pytest.mark.parametrize(
-    "text", ["plain", _("The disk is full."), ngettext("{count} message", "{count} messages", 2).format(count=2)]
-)
-def test_texts_without_values_and_plural_forms_are_not_stored(text: str) -> None:
+@pytest.mark.parametrize("text", ["plain", _("The disk is full."), ngettext("{count} message", "{count} messages", 2)])
+def test_texts_without_values_are_not_stored(text: str) -> None:
     assert stored_text(text) == ""
 
 
@@ -251,13 +253,19 @@ def test_texts_without_values_and_plural_forms_are_not_stored(text: str) -> None
         "{",
         "null",
         "7",
-        '["{seconds:.1f} s"]',
-        '["{seconds:.1f} s", {}]',
-        '["{seconds:.1f} s", null]',
-        '["{seconds:.1f} s", {"seconds": "two"}]',
-        '["{seconds:.1f} s", {"seconds": []}]',
-        '["{x.__class__} of no catalogue", {"x": 1}]',
-        '[7, {"x": 1}]',
+        '[["{seconds:.1f} s"]]',
+        '[["{seconds:.1f} s"], null]',
+        '[["{seconds:.1f} s"], null, null]',
+        '[["{seconds:.1f} s"], null, {}]',
+        '[["{seconds:.1f} s"], null, {"seconds": "two"}]',
+        '[["{seconds:.1f} s"], null, {"seconds": []}]',
+        '[["{seconds:.1f} s"], 2, {"seconds": 2}]',
+        '[["{count} message", "{count} messages"], null, {"count": 2}]',
+        '["{seconds:.1f} s", {"seconds": 2}]',
+        '[["{x.__class__} of no catalogue"], null, {"x": 1}]',
+        '[["{x[0]} of no catalogue"], null, {"x": "ab"}]',
+        '[[7], null, {"x": 1}]',
+        '[[], null, {"x": 1}]',
         '[["a"], {}]',
         "[" * 100_000,
     ],
