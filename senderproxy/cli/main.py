@@ -9,6 +9,7 @@ Not here: what a verb does (its own module), which error has which exit code (cl
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(error, f"{where}{error.strerror or error}.")
     except KeyboardInterrupt:
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C while the process ends changes nothing
         print(_("Interrupted."), file=sys.stderr)
         return EX_INTERRUPTED
 
