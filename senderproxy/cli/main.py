@@ -29,6 +29,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "setup": N_("set up mailboxes, configuration and vault; start the service and test it"),
         "run": N_("run the service in the foreground"),
         "reload": N_("let the running service read its configuration again"),
+        "drain": N_("take the running service out of a proxy's service, without refusing a client"),
         "check": N_("check configuration, vault, listeners, logins and DNS"),
         "explain": N_("show which account would send for an address or a message, and why"),
         "account": N_("mailboxes in the vault"),
