@@ -2,8 +2,8 @@
 
     python benchmarks/spool_written.py [--folder DIR] [--clients 1 50] [--messages 5000] [--before 20000]
 
-Each client hands over its next message when the last one is stored, while a runner claims and settles them, as delivered,
-beside it. `--before`: messages in the history at the beginning; the cost of an index grows with it. Counts what the
+Each client hands over its next message when the last one is stored; beside it, a runner claims and delivers them all.
+`--before`: messages in the history at the beginning; the cost of an index grows with it. Counts what the
 process has written (/proc/self/io), with the copy of the write-ahead log into the database and the end of the spool.
 """
 
@@ -44,7 +44,7 @@ def varied(number: int) -> Arrival:
     return replace(made, submission=submission, states={carl: RecipientState(RecipientStatus.WAITING)})
 
 
-def delivered(one: Arrival | None = None) -> tuple[RecipientState, Event]:
+def delivered() -> tuple[RecipientState, Event]:
     """The state and the event of a delivery."""
     taken = reply(250, "2.0.0", f"Ok: queued as {_NUMBERS.randbytes(6).hex().upper()}")
     state = RecipientState(RecipientStatus.DELIVERED, tries=1, reply=taken, remote="smtp.provider.example")
@@ -131,7 +131,9 @@ def main() -> None:
         asyncio.run(fill(base / "spool", options.before))
         for clients in options.clients:
             count = options.messages if clients > 1 else options.messages // 10
-            print(f"queued, {clients:3} clients: {asyncio.run(queue(base / 'spool', clients, count)):7.2f} KiB a message")
+            print(
+                f"queued, {clients:3} clients: {asyncio.run(queue(base / 'spool', clients, count)):7.2f} KiB a message"
+            )
         for rate in (10, 500):
             count = options.messages if rate > 10 else 100
             figure = asyncio.run(histories(base / "spool", rate, count))

@@ -525,6 +525,9 @@ JOB_UNREADABLE: Final = LogEvent(
 HISTORY_LOST: Final = LogEvent(
     "history_lost", Severity.WARNING, "history of pass-through messages lost", ("why", "count")
 )
+HISTORY_UNREADABLE: Final = LogEvent(
+    "history_unreadable", Severity.WARNING, "cannot read a part of the history, left out of a search", ("why",)
+)
 CONTENT_UNCHANGED: Final = LogEvent(
     "content_unchanged", Severity.WARNING, "content of a message sent as it is, without the change", ("id", "why")
 )

@@ -168,7 +168,7 @@ class Claims:
         event(_log, log_events.MESSAGE_UNREADABLE, id=leased.id, why=why)
 
         def run(connection: sqlite3.Connection) -> None:
-            statements.hold(connection, leased.number, why, held, rows.to_ms(now))
+            statements.hold(connection, leased, why, held, rows.to_ms(now))
 
         await self._writer.submit(WriteJob(run=run, uses_reserve=True, done=lambda _: self._leases.end(leased.lease)))
 

@@ -6,13 +6,15 @@ Not here: what is written about a leased message (spool.sqlite.statements), its 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import count
 from typing import Final, TypeAlias
 
 from senderproxy.relay.ports import Claim
+from senderproxy.spool.sqlite import new_messages
 from senderproxy.spool.sqlite.database import primary_code
 from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, Row
 
@@ -50,6 +52,7 @@ class LeasedMessage:
     lane: str  # text form; empty: all lanes of the message
     received_at: int  # milliseconds since 1970
     file: str | None  # of its body
+    has_damaged_page: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,53 +157,72 @@ class Leases:
 
 
 Found: TypeAlias = LeasedRows | CachedMessage
+Search: TypeAlias = tuple[str, Row]  # a statement for (time, number) in this order, and its values
 
 
 def lease_due(connection: sqlite3.Connection, leases: Leases, lane: str, now: int, limit: int) -> Sequence[Found]:
     """Lease the messages of this lane that have been due longest. `now`: milliseconds since 1970."""
-    return _lease_first(connection, leases, DUE, (lane, now), lane, limit)
+    searches = ((DUE, (lane, now)), (new_messages.DUE, (lane, now)))
+    return _lease_first(connection, leases, searches, lane, limit)
 
 
 def lease_expired(
     connection: sqlite3.Connection, leases: Leases, lane: str, before: int, limit: int
 ) -> Sequence[Found]:
     """Lease the oldest waiting messages of this lane that were received before then."""
-    return _lease_first(connection, leases, EXPIRED, (lane, before), lane, limit)
+    searches = ((EXPIRED, (lane, before)), (new_messages.DUE, (lane, before - 1)))
+    return _lease_first(connection, leases, searches, lane, limit)
 
 
 def lease_undelayed(connection: sqlite3.Connection, leases: Leases, before: int, limit: int) -> Sequence[Found]:
     """Lease the oldest messages received before then that have a waiting recipient without a delay report."""
-    return _lease_first(connection, leases, UNDELAYED, (before,), "", limit)
+    new = ((new_messages.DUE, (lane, before - 1)) for lane in _lanes(connection))
+    return _lease_first(connection, leases, ((UNDELAYED, (before,)), *new), "", limit)
 
 
 def lease_one(connection: sqlite3.Connection, leases: Leases, message_id: str) -> Sequence[Found]:
     """Lease this message, unless it does not exist, is finished, or is leased."""
-    row = connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
+    row = connection.execute(new_messages.NUMBER, (message_id,)).fetchone()
+    row = row or connection.execute(OPEN_BY_ID, (message_id,)).fetchone()
     return [] if row is None or row[0] in leases else [_lease(connection, leases, row[0], "")]
 
 
 def due_times(connection: sqlite3.Connection, leases: Leases, lane: str | None = None) -> Mapping[str, int]:
     """The next due time, in milliseconds since 1970, of each lane or of this one; one index search for each."""
     found: dict[str, int] = {}
-    if lane is not None:
-        first = _first_free(connection, leases, DUE, (lane, _FOREVER), lane, 1)
-        return {lane: first[0][0]} if first else {}
-    row = connection.execute(NEXT_LANE, ("",)).fetchone()
-    while row is not None:
-        (lane,) = row
-        first = _first_free(connection, leases, DUE, (lane, _FOREVER), lane, 1)
+    for each in _lanes(connection) if lane is None else (lane,):
+        searches = ((DUE, (each, _FOREVER)), (new_messages.DUE, (each, _FOREVER)))
+        first = _first_free(connection, leases, searches, each, 1)
         if first:
-            found[lane] = first[0][0]
-        row = connection.execute(NEXT_LANE, (lane,)).fetchone()
+            found[each] = first[0][0]
     return found
 
 
+def _lanes(connection: sqlite3.Connection) -> Iterator[str]:
+    """Each lane in which a message waits; one step in each of two indexes for each."""
+    lane = ""
+    while True:
+        rows = [connection.execute(each, (lane,)).fetchone() for each in (NEXT_LANE, new_messages.NEXT_LANE)]
+        following = [row[0] for row in rows if row is not None]
+        if not following:
+            return
+        lane = min(following)
+        yield lane
+
+
+@contextmanager
+def _merged(connection: sqlite3.Connection, searches: Sequence[Search]) -> Iterator[Iterator[tuple[int, int]]]:
+    """(time, number) of all searches in this order; each search has it."""
+    with ExitStack() as stack:
+        yield merge(*(stack.enter_context(closing(connection.execute(*search))) for search in searches))
+
+
 def _first_free(
-    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, lane: str, limit: int
+    connection: sqlite3.Connection, leases: Leases, searches: Sequence[Search], lane: str, limit: int
 ) -> list[tuple[int, int]]:
     """(time, number) of the first messages whose lane is not leased: one step in the index for each leased one."""
     free: dict[int, int] = {}
-    with closing(connection.execute(statement, values)) as found:
+    with _merged(connection, searches) as found:
         for time, number in found:
             if number not in free and leases.is_free(number, lane):
                 free[number] = time
@@ -210,9 +232,9 @@ def _first_free(
 
 
 def _lease_first(
-    connection: sqlite3.Connection, leases: Leases, statement: str, values: Row, lane: str, limit: int
+    connection: sqlite3.Connection, leases: Leases, searches: Sequence[Search], lane: str, limit: int
 ) -> Sequence[Found]:
-    first = _first_free(connection, leases, statement, values, lane, limit)
+    first = _first_free(connection, leases, searches, lane, limit)
     return [_lease(connection, leases, number, lane) for _, number in first]
 
 
@@ -229,6 +251,8 @@ def read_rows(connection: sqlite3.Connection, leased: LeasedMessage) -> LeasedRo
     """The rows of a message; the facts about it are added to `leased`."""
     number = leased.number
     try:
+        if (new := connection.execute(new_messages.WHOLE, (number,)).fetchone()) is not None:
+            return _new_rows(leased, new)
         message = connection.execute(MESSAGE, (number,)).fetchone()
         recipients = connection.execute(RECIPIENTS, (number,)).fetchall()
         content = connection.execute(CONTENT, (number,)).fetchone()
@@ -239,7 +263,14 @@ def read_rows(connection: sqlite3.Connection, leased: LeasedMessage) -> LeasedRo
         if not _is_of_these_rows(error):
             raise
         leased.lane = ""  # unknown
+        leased.has_damaged_page = isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_CORRUPT
         return LeasedRows(leased, why=f"its rows cannot be read ({error})")
+
+
+def _new_rows(leased: LeasedMessage, new: Row) -> LeasedRows:
+    leased.id, leased.received_at = str(new[1]), new[2]
+    message = (*new[: len(MESSAGE_COLUMNS.split(", "))], 0)
+    return LeasedRows(leased, message, list(new_messages.recipient_states(new)), new_messages.content_of(new))
 
 
 def _is_of_these_rows(error: Exception) -> bool:

@@ -7,7 +7,7 @@ Not here: the statements that write the rows (spool.sqlite.statements), the cont
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -47,7 +47,7 @@ SUMMARY_COLUMNS: Final = "waiting, held, due_at, undelayed, finished_at"
 STATE_COLUMNS: Final = "fate, due_at, tries, reply, why, delay_reported"
 
 # ASCII only: SQLite takes no lone surrogate, which a header may contain.
-_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
+json_text = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
 
 
 class UnreadableRow(Exception):
@@ -117,8 +117,8 @@ def rows_of(arrival: Arrival, number: int, now: int, *, keeps_subject: bool = Fa
     ]
     summary = summarise(tuple(row[4:10] for row in recipients))
     reverse_path = str(envelope.reverse_path)
-    author_key = _author_key(arrival.author)
-    reverse_key = _author_key(reverse_path) if reverse_path and reverse_path != arrival.author else None
+    key = author_key(arrival.author)
+    reverse_key = author_key(reverse_path) if reverse_path and reverse_path != arrival.author else None
     fixed = (
         submission.id,
         submission.listener,
@@ -146,8 +146,8 @@ def rows_of(arrival: Arrival, number: int, now: int, *, keeps_subject: bool = Fa
         message_id(submission.message.header.raw),
         report_on,
         seal(fixed, [row[2] for row in recipients]),
-        author_key,
-        reverse_key if reverse_key != author_key else None,
+        key,
+        reverse_key if reverse_key != key else None,
         0,
         *summary.columns(now),
     )
@@ -213,8 +213,13 @@ def summarise(states: Sequence[Row]) -> Summary:
 
 def event_row(number: int, event: Event) -> Row:
     """message, at, what, recipients, facts; the position is added by the statement."""
-    recipients = _json(event.recipients) if event.recipients else "[]"
-    return (number, to_ms(event.at), event.kind.value, recipients, _json(dict(event.facts)))
+    recipients = json_text(event.recipients) if event.recipients else "[]"
+    return (number, to_ms(event.at), event.kind.value, recipients, json_text(dict(event.facts)))
+
+
+def events_text(events: Iterable[Row]) -> str:
+    """JSON of rows of message, at, what, recipients, facts; the last two are JSON already."""
+    return f"[{','.join(f'[{at},{json_text(what)},{people},{facts}]' for _, at, what, people, facts in events)}]"
 
 
 lane_text = lru_cache(maxsize=1024)(str)  # text form of a lane
@@ -232,7 +237,7 @@ def client_text(client: Client) -> str:
         "forced_sender": None if client.forced_sender is None else str(client.forced_sender),
         "lenient": client.lenient or None,
     }
-    return _json({name: value for name, value in facts.items() if value is not None})
+    return json_text({name: value for name, value in facts.items() if value is not None})
 
 
 def message_id(header: bytes) -> str | None:
@@ -254,7 +259,7 @@ def clean(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _author_key(text: str) -> str:
+def author_key(text: str) -> str:
     """The search key of an author; text that is not an address is searched for as a whole."""
     try:
         return key_of(parse_address(text))
@@ -265,7 +270,7 @@ def _author_key(text: str) -> str:
 @lru_cache(maxsize=512)
 def _reply_text(reply: Reply, remote: str) -> str:
     status = None if reply.status is None else [reply.status.klass, reply.status.subject, reply.status.detail]
-    return _json([reply.code, status, reply.lines, *([remote] if remote else [])])
+    return json_text([reply.code, status, reply.lines, *([remote] if remote else [])])
 
 
 # ---- rows to values ----

@@ -7,9 +7,11 @@ Not here: leases (spool.sqlite.leases), the connection and its thread (spool.sql
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from senderproxy.mail.address import Address, AddressError, parse_address
@@ -17,7 +19,8 @@ from senderproxy.mail.display import printable
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.subject import LEAST_BEGINNING, subject_words
 from senderproxy.relay.ports import Totals
-from senderproxy.spool.sqlite import rows
+from senderproxy.spool.sqlite import history_packs, new_messages, other_tables, rows
+from senderproxy.spool.sqlite.history_packs import PackedRecord
 from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
@@ -208,15 +211,73 @@ def find(
     statement = search_statement(query)
     if statement is None:
         return []
-    start = -1 if query.unfinished else _LAST
-    if after is not None:
-        row = connection.execute(NUMBER, (after,)).fetchone()
-        if row is None:
+    with _one_moment(connection):
+        start = (-1 if query.unfinished else _LAST) if after is None else _number(connection, after)
+        if start is None:
             return []
-        start = row[0]
-    values = {**statement.values, "after": start, "limit": limit}
-    numbers = connection.execute(statement.text(query.unfinished), values).fetchall()
-    return [record for (number,) in numbers if (record := _record(connection, leases, number, now)) is not None]
+        values = {**statement.values, "after": start, "limit": limit}
+        numbers = connection.execute(statement.text(query.unfinished), values).fetchall()
+        found: dict[int, PackedRecord | None] = dict.fromkeys(number for (number,) in numbers)
+        new = other_tables.new_messages_that_fit(connection, query, limit, start)
+        packed = other_tables.packed_messages_that_fit(connection, query, limit, start)
+        found |= {record.number: record for record in (*new, *packed)}
+        first = sorted(found, reverse=not query.unfinished)[:limit]
+        waiting = {record.number for record in new}
+        records: list[MessageRecord | None] = []
+        for number in first:
+            record = found[number]
+            if record is None:
+                records.append(_record(connection, leases, number, now))
+            else:
+                due_at = record.received_at if number in waiting else None
+                records.append(_record_of(connection, leases, record, due_at, now))
+        return [record for record in records if record is not None]
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """All tables as they were at one moment: messages move between them."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+def _number(connection: sqlite3.Connection, message_id: str) -> int | None:
+    for statement in (NUMBER, new_messages.NUMBER):
+        row = connection.execute(statement, (message_id,)).fetchone()
+        if row is not None:
+            return int(row[0])
+    packed = history_packs.find_id(connection, message_id)
+    return None if packed is None else packed.number
+
+
+def _record_of(
+    connection: sqlite3.Connection, leases: Leases, found: PackedRecord, due_at: int | None, now: int
+) -> MessageRecord:
+    """The record of a message in a pack, or of a new one."""
+    recipients: dict[Address, RecipientState] = {}
+    for address, fate, tries, why, delay_reported, _upstream_id, reply in found.recipients:
+        columns = (fate, due_at, tries, history_packs.reply_text(reply), why, delay_reported)
+        recipients[_address(address)] = _state(columns, now)
+    return MessageRecord(
+        id=found.id,
+        received_at=rows.from_ms(found.received_at),
+        client=_client(found.client),
+        listener=found.listener,
+        reverse_path=found.reverse_path,
+        author=found.author,
+        account=found.account,
+        size=found.size,
+        message_id=found.message_id or "",
+        report_on=found.report_on,
+        recipients=recipients,
+        as_of=rows.from_ms(now),
+        leased=found.number in leases,
+        subject=_subject(connection, found.number),
+    )
 
 
 def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: int) -> MessageRecord | None:
@@ -279,14 +340,28 @@ def _state(columns: Row, now: int) -> RecipientState:
 def events(connection: sqlite3.Connection, message_id: str) -> Sequence[Event]:
     """The events of a message, in order. Raises UnreadableRow."""
     try:
-        return [rows.event_of(columns) for columns in connection.execute(EVENTS, (message_id,)).fetchall()]
+        with _one_moment(connection):
+            return [rows.event_of(columns) for columns in _event_columns(connection, message_id)]
     except (ValueError, TypeError, OverflowError) as error:
         raise UnreadableRow(f"the events of message {message_id} are unreadable ({error})") from error
 
 
+def _event_columns(connection: sqlite3.Connection, message_id: str) -> Sequence[Row]:
+    """at, what, recipients, facts of each event. Raises ValueError, TypeError, UnreadableRow."""
+    if found := connection.execute(EVENTS, (message_id,)).fetchall():
+        return found
+    if new := connection.execute(new_messages.EVENTS, (message_id,)).fetchone():
+        return [columns[1:] for columns in new_messages.event_rows(0, new[0])]
+    packed = history_packs.find_id(connection, message_id)
+    found_events = () if packed is None else packed.events
+    return [(at, what, rows.json_text(people), rows.json_text(facts)) for at, what, people, facts in found_events]
+
+
 def header(connection: sqlite3.Connection, message_id: str) -> HeaderSection | None:
     """A message's header section as it was received; None if its content was deleted."""
-    row = connection.execute(HEADER, (message_id,)).fetchone()
+    with _one_moment(connection):
+        row = connection.execute(HEADER, (message_id,)).fetchone()
+        row = row or connection.execute(new_messages.HEADER, (message_id,)).fetchone()
     return None if row is None else HeaderSection(row[0])
 
 
@@ -294,14 +369,23 @@ def open_octets(connection: sqlite3.Connection, row_limit: int) -> int:
     """The octets in rows, not in files, of the unfinished messages and of those held by jobs."""
     octets: int = connection.execute(OPEN_OCTETS, (row_limit,)).fetchone()[0]
     held: int = connection.execute(HELD_OCTETS, (row_limit,)).fetchone()[0]
-    return octets + held
+    new: int = connection.execute(new_messages.OCTETS_OF_ALL).fetchone()[0]
+    return octets + held + new
 
 
 def counts_by_hour(connection: sqlite3.Connection, since: datetime) -> Sequence[HourCount]:
     """The recipients of the messages received since then, by hour and status. An unreadable row is left out."""
+    first = rows.to_ms(since)
+    counts: Counter[tuple[int, str]] = Counter()
+    with _one_moment(connection):
+        for hour, status, count in connection.execute(BY_HOUR, (first,)):
+            counts[hour, status] += count
+        for hour, count in connection.execute(new_messages.BY_HOUR, (first,)):
+            counts[hour, RecipientStatus.WAITING.value] += count
+        counts.update(other_tables.packed_by_hour(connection, first))
     return [
         HourCount(rows.from_ms(hour * _HOUR), RecipientStatus(status), count)
-        for hour, status, count in connection.execute(BY_HOUR, (rows.to_ms(since),))
+        for (hour, status), count in sorted(counts.items())
         if status in _STATUSES
     ]
 
@@ -319,16 +403,18 @@ class _Sum:
 def totals(connection: sqlite3.Connection, now: int) -> Sequence[Totals]:
     """The totals of each account. A message with a held recipient counts as held. `now`: milliseconds since 1970."""
     sums: dict[str, _Sum] = {}
-    for account, _waiting, held, size, received_at in connection.execute(WAITING):
-        one = sums.setdefault(account, _Sum())
-        one.held += held > 0
-        one.waiting += held == 0
-        one.size += size
-        one.oldest = min(one.oldest, received_at)
-        one.ages[age_bucket(timedelta(milliseconds=now - received_at))] += 1
-    for account, reply, why, status in connection.execute(REASONS):
-        if words := _reason(reply, why, status):
-            sums.setdefault(account, _Sum()).reasons[words] += 1
+    with _one_moment(connection):
+        new = ((account, 1, 0, *others) for account, *others in connection.execute(new_messages.TOTALS))
+        for account, _waiting, held, size, received_at in chain(connection.execute(WAITING), new):
+            one = sums.setdefault(account, _Sum())
+            one.held += held > 0
+            one.waiting += held == 0
+            one.size += size
+            one.oldest = min(one.oldest, received_at)
+            one.ages[age_bucket(timedelta(milliseconds=now - received_at))] += 1
+        for account, reply, why, status in connection.execute(REASONS):
+            if words := _reason(reply, why, status):
+                sums.setdefault(account, _Sum()).reasons[words] += 1
     return [_total(account, one) for account, one in sorted(sums.items())]
 
 

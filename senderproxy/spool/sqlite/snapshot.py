@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from senderproxy.relay.ports import SpoolError
-from senderproxy.spool.sqlite import content, spool_id
+from senderproxy.spool.sqlite import content, new_messages, spool_id
 from senderproxy.spool.sqlite.database import NAME, as_spool_errors, check_file, connect, damaged, scripts
 from senderproxy.translation import _
 
@@ -30,11 +30,15 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A message that waits or is held, or whose job is not final.
 _MESSAGES: Final = (
     "SELECT number FROM message INDEXED BY message_open WHERE finished_at IS NULL AND number > ?1"
+    " UNION SELECT number FROM new_message WHERE number > ?1"
     " UNION SELECT message FROM job INDEXED BY job_by_message WHERE message IS NOT NULL AND message > ?1"
     " ORDER BY 1 LIMIT 1000"
 )
-_COUNT: Final = "SELECT count(*) FROM message INDEXED BY message_open WHERE finished_at IS NULL"
-_SIZE: Final = "SELECT coalesce(sum(size), 0) FROM content"
+_COUNT: Final = (
+    "SELECT (SELECT count(*) FROM message INDEXED BY message_open WHERE finished_at IS NULL)"
+    " + (SELECT count(*) FROM new_message)"
+)
+_SIZE: Final = "SELECT (SELECT coalesce(sum(size), 0) FROM content) + (SELECT coalesce(sum(size), 0) FROM new_message)"
 _ROWS_OF_MESSAGE: Final = 2000  # octets of one message besides its body: its rows as JSON, its header
 _ROWS: Final = {
     "message": "SELECT * FROM message WHERE number = ?",
@@ -112,6 +116,9 @@ class Snapshot:
                 yield "learned", _plain(row)
 
     def _message(self, number: int) -> Iterator[Entry | bytes]:
+        if (new := new_messages.read_row(self._connection, number)) is not None:
+            yield from self._new_message(new)
+            return
         row = self._connection.execute(_CONTENT, (number,)).fetchone()
         file: int | None = None
         if row is not None and row[1] is not None:
@@ -132,6 +139,24 @@ class Snapshot:
             if file is not None:
                 os.close(file)
 
+    def _new_message(self, new: Sequence[Any]) -> Iterator[Entry | bytes]:
+        """A new message as the rows of the general tables."""
+        made = new_messages.general_rows(tuple(new))
+        yield "message", made.message
+        for recipient in made.recipients:
+            yield "recipient", recipient
+        for position, (number, *columns) in enumerate(made.events):
+            yield "event", (number, position, *columns)
+        self.counts.messages += 1
+        if made.content is None:
+            self._note_unreadable(str(made.message[1]))
+            return
+        number, header, body, *facts = made.content
+        yield "content", (number, len(header), len(body), *facts)
+        self.counts.octets += len(header) + len(body)
+        yield header
+        yield body
+
     def _open(self, name: str, size: int) -> int | None:
         """The body's file, which can be read to its end even if it is removed meanwhile; None if there is none."""
         with suppress(OSError):
@@ -146,7 +171,7 @@ class Snapshot:
         header, body = self._connection.execute(_OCTETS, (number,)).fetchone()
         length = size if file is not None else -1 if body is None else len(body)
         if length < 0:
-            self._note_unreadable(number)
+            self._note_unreadable(self._id(number))
         yield "content", (number, len(header), length, name, size, checksum, is_ascii, has_long_lines)
         self.counts.octets += len(header) + max(0, length)
         yield header
@@ -163,16 +188,18 @@ class Snapshot:
             except OSError:
                 block = b""
             if not block:
-                self._note_unreadable(number)
+                self._note_unreadable(self._id(number))
                 block = bytes(min(BLOCK, size))
                 os.lseek(file, len(block), os.SEEK_CUR)
             size -= len(block)
             yield block
 
-    def _note_unreadable(self, number: int) -> None:
-        ident = str(self._connection.execute("SELECT id FROM message WHERE number = ?", (number,)).fetchone()[0])
+    def _note_unreadable(self, ident: str) -> None:
         if len(self.counts.unreadable) < _NAMED and ident not in self.counts.unreadable:
             self.counts.unreadable.append(ident)
+
+    def _id(self, number: int) -> str:
+        return str(self._connection.execute("SELECT id FROM message WHERE number = ?", (number,)).fetchone()[0])
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -56,6 +56,7 @@ from senderproxy.spool.sqlite.jobs import Jobs, job_row
 from senderproxy.spool.sqlite.leases import LeasedMessage, Leases
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.reader import Reader
+from senderproxy.spool.sqlite.recent_ids import RecentIds
 from senderproxy.spool.sqlite.reserve import DiskReserve
 from senderproxy.spool.sqlite.rows import from_ms
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
@@ -138,6 +139,8 @@ class SqliteSpool:
             content = undo.enter_context(closing(Content(folder)))
             with as_spool_errors(_("The spool's database {path} cannot be read").format(path=path), path):
                 last_number = statements.last_number(connection)
+                ids = RecentIds()
+                ids.read(connection)
                 _undo_step(connection, rows.to_ms(clock.now()), limits)
                 reader = undo.enter_context(closing(connect(path, read_only=True)))
                 wal_connection = undo.enter_context(closing(connect(path)))
@@ -148,7 +151,7 @@ class SqliteSpool:
                 free_space.adjust_reserve()
                 identity = FileIdentity(path)
             undo.pop_all()
-        writer = Writer(path, free_space, wal, identity, connection, clock.monotonic)
+        writer = Writer(path, free_space, wal, identity, connection, ids, clock.monotonic)
         spool = cls(folder, content, reader, writer, clock, limits, tuning, last_number)
         if path.stat().st_size > CHECK_LIMIT:
             with suppress(RuntimeError):  # no thread, no check until the next start

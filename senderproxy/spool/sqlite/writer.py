@@ -24,6 +24,7 @@ from senderproxy.spool.sqlite import statements
 from senderproxy.spool.sqlite.database import connect, database_error, primary_code
 from senderproxy.spool.sqlite.file_identity import FileIdentity, SpoolFileLost
 from senderproxy.spool.sqlite.free_space import FreeSpace
+from senderproxy.spool.sqlite.recent_ids import RecentIds
 from senderproxy.spool.sqlite.spool_folder import disk_error
 from senderproxy.spool.sqlite.stall import StallWatch
 from senderproxy.spool.sqlite.statements import NewMessage, Settlement
@@ -67,6 +68,7 @@ class Writer:
     wal: WriteAheadLog
     identity: FileIdentity  # of the database
     connection: sqlite3.Connection | None
+    ids: RecentIds
     monotonic: Callable[[], float]  # seconds
     # To be written in the next transaction; True: beside new messages, whose clients wait.
     extra_jobs: Callable[[bool], Sequence[WriteJob]] = lambda _beside_arrivals: ()
@@ -239,8 +241,8 @@ class Writer:
         before = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         if arrivals:
-            statements.add(connection, [message for job in arrivals for message in job.messages])
-        results = _make_changes(connection, changes)
+            self._add(connection, [message for job in arrivals for message in job.messages])
+        results = self._make_changes(connection, changes)
         connection.execute("COMMIT")
         self.identity.check()  # before any client or attempt gets its result
         self._committed(connection.total_changes - before, sum(job.octets for job in arrivals))
@@ -257,7 +259,7 @@ class Writer:
             for job in jobs:
                 connection.execute("SAVEPOINT job")
                 try:
-                    written.append((job, _run(connection, job)))
+                    written.append((job, self._run(connection, job)))
                 except Exception as error:
                     if _is_of_the_disk(error):
                         raise
@@ -273,6 +275,30 @@ class Writer:
         else:
             results += _finished(written)
             results += failed
+
+    def _add(self, connection: sqlite3.Connection, messages: Sequence[NewMessage]) -> None:
+        self.ids.add(connection, [message.id for message in messages])
+        statements.add(connection, messages)
+
+    def _run(self, connection: sqlite3.Connection, job: WriteJob) -> object:
+        if job.messages:
+            self._add(connection, job.messages)
+            return None
+        return self._make_changes(connection, [job])[0][1]
+
+    def _make_changes(self, connection: sqlite3.Connection, jobs: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
+        """Run the jobs in their order; consecutive settlements are written together."""
+        results: list[tuple[WriteJob, Any]] = []
+        for settles, group in groupby(jobs, key=lambda job: job.settlement is not None):
+            if settles:
+                together = list(group)
+                settlements = [job.settlement for job in together if job.settlement is not None]
+                reports = [report.id for one in settlements for report in one.change.reports]
+                self.ids.add(connection, reports)
+                results += zip(together, statements.settle(connection, settlements), strict=True)
+            else:
+                results += [(job, job.run(connection)) for job in group if job.run is not None]
+        return results
 
     def _committed(self, changes: int, octets: int) -> None:
         self.commits += 1
@@ -321,26 +347,6 @@ class Writer:
 def _finished(written: Sequence[tuple[WriteJob, Any]]) -> list[_Result]:
     """The results of committed jobs."""
     return [(job, job.done(result) if job.done else result, None) for job, result in written]
-
-
-def _run(connection: sqlite3.Connection, job: WriteJob) -> object:
-    if job.messages:
-        statements.add(connection, job.messages)
-        return None
-    return _make_changes(connection, [job])[0][1]
-
-
-def _make_changes(connection: sqlite3.Connection, jobs: Sequence[WriteJob]) -> list[tuple[WriteJob, Any]]:
-    """Run the jobs in their order; consecutive settlements are written together."""
-    results: list[tuple[WriteJob, Any]] = []
-    for settles, group in groupby(jobs, key=lambda job: job.settlement is not None):
-        if settles:
-            together = list(group)
-            finished = statements.settle(connection, [job.settlement for job in together if job.settlement is not None])
-            results += zip(together, finished, strict=True)
-        else:
-            results += [(job, job.run(connection)) for job in group if job.run is not None]
-    return results
 
 
 def _is_of_the_disk(error: Exception) -> bool:

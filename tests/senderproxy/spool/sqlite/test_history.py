@@ -127,17 +127,17 @@ async def test_history_is_deleted_in_transactions_that_are_smaller_on_a_slow_dis
     tmp_path: Path, clock: StillClock, disk: Disk
 ) -> None:
     async with opened(tmp_path / "spool", clock) as spool:
-        note(spool, "s", 100)
+        note(spool, "s", 400)
         await written(spool)
         disk.seconds = 5
         await spool.sweep(START + HISTORY + timedelta(days=1))
-        assert disk.deleted == [10] * 11
+        assert disk.deleted == [10] * 9  # a pack each, of 51 messages
         disk.deleted.clear()
         disk.seconds = 0
-        note(spool, "t", 100)
+        note(spool, "t", 400)
         await written(spool)
         await spool.sweep(START + HISTORY + timedelta(days=2))
-        assert disk.deleted == [10, 20, 40, 80]
+        assert disk.deleted == [10, 20, 40, 80, 160]
         assert await ids(spool) == []
 
 

@@ -14,7 +14,7 @@ from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.sqlite.open_spool import HISTORY, ids, opened, written
 
-LIMIT = 1_000_000  # octets of history
+LIMIT = 250_000  # octets of history
 
 
 def free_octets(folder: Path) -> int:
@@ -100,7 +100,7 @@ async def test_when_a_message_is_refused_for_lack_of_space_the_history_gives_way
         free = free_octets(tmp_path)
         monkeypatch.setattr(os, "fstatvfs", lambda _: os.statvfs_result((1, 1, free, free, free, 0, 0, 0, 0, 255)))
         clock.pass_by(timedelta(seconds=1))
-        spool.apply_limits(SpoolLimits(HISTORY, min_free=free + 500_000))
+        spool.apply_limits(SpoolLimits(HISTORY, min_free=free + 30_000))
         with pytest.raises(SpoolFull):
             await spool.accept(arrival("w2"))
         assert needs_sweep(spool)

@@ -1,12 +1,11 @@
 """A spool of format 1 with ten thousand messages is migrated with a backup, used, and refused by the older version.
 
-So is one of format 2, written by the store with the scripts of that format.
+So are those of formats 2 and 3, with the rows that the last versions with these formats wrote.
 """
 
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from zlib import crc32
@@ -14,13 +13,11 @@ from zlib import crc32
 import pytest
 
 from senderproxy.mail.address import parse_address
-from senderproxy.relay.ports import NewJob, SpoolUpdate
+from senderproxy.relay.ports import NewJob, SpoolError, SpoolUpdate
 from senderproxy.spool.sqlite.database import SpoolTooNew, open_database, scripts
-from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
-from senderproxy.spool.sqlite.store import SqliteSpool
-from senderproxy.tracking.record import Lane, Query, RecipientState, RecipientStatus
-from tests.fakes.arrivals import DELIVERED, WAITING, arrival
+from senderproxy.tracking.record import Lane, Query, RecipientStatus
+from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.sqlite.open_spool import files, opened, records, sql, written
 
@@ -132,7 +129,7 @@ async def test_the_older_version_refuses_the_migrated_spool_in_words_and_takes_t
     place = SpoolFolder.open(folder)
     try:
         with pytest.raises(
-            SpoolTooNew, match=r"later version of senderproxy \(format 3; .* up to format 1\)"
+            SpoolTooNew, match=r"later version of senderproxy \(format 4; .* up to format 1\)"
         ) as caught:
             open_database(place, scripts()[:1])
         assert "The mail in the spool is safe" in caught.value.hint
@@ -156,7 +153,7 @@ async def test_the_backup_of_the_last_migration_alone_is_kept(folder: Path) -> N
         open_database(place, later).close()
     finally:
         place.close()
-    assert [path.name for path in folder.glob("*.format-*")] == ["spool.db.format-3"]
+    assert [path.name for path in folder.glob("*.format-*")] == ["spool.db.format-4"]
 
 
 async def test_a_migration_leaves_no_recipient_that_waits_without_a_lane(folder: Path) -> None:
@@ -168,34 +165,26 @@ async def test_a_migration_leaves_no_recipient_that_waits_without_a_lane(folder:
     ]  # fmt: skip
 
 
-ANNA, RELAY = Lane.of_account("anna"), Lane("mx", "elsewhere.example")
-COPY = NewJob("sent-copy", ANNA, b"folder", holds_content=True)
-HELD = RecipientState(RecipientStatus.HELD, tries=3, why="look")
+ANNA, BERT, RELAY = Lane.of_account("anna"), Lane.of_account("bert"), Lane("mx", "elsewhere.example")
 LARGE = b"Guten Tag\r\n" * 20_000
+LARGE_FILES = {2: "m1-id0000000001", 3: "w1-id0000000001"}
 
 
-async def leave_spool_of_format_2(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mail of all kinds, a job and a learned fact."""
-    with monkeypatch.context() as earlier:
-        earlier.setattr("senderproxy.spool.sqlite.store.scripts", lambda: scripts()[:2])
-        async with opened(folder) as spool:
-            two = arrival("m1", str(CARL), str(DORA), body=LARGE, states={str(CARL): WAITING, str(DORA): WAITING})
-            await spool.accept(replace(two, lanes={DORA: RELAY}), arrival("m2", state=HELD))
-            await spool.accept(replace(arrival("m3", body=b"small\r\n"), jobs=(COPY,)))
-            claim = await spool.claim_one("m3")
-            assert claim is not None
-            await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
-            spool.note(arrival("m4", state=DELIVERED))
-            await written(spool)
-            await spool.write_learned({"quota/anna": '{"n":1}'})
-    assert sql(folder, "PRAGMA user_version") == [(2,)]
-    assert sql(folder, "SELECT name FROM sqlite_schema WHERE name LIKE 'subject%'") == []
+def leave_spool(folder: Path, number: int) -> None:
+    """A spool of that format: rows that the last version with it wrote, in the tables of the scripts so far."""
+    place = SpoolFolder.open(folder)
+    open_database(place, scripts()[:number]).close()
+    place.close()
+    written_rows = (Path(__file__).parent / f"format_{number}.sql").read_text()
+    with closing(sqlite3.connect(folder / "spool.db")) as connection:
+        connection.executescript(written_rows)
+    (folder / "content").mkdir(mode=0o700, exist_ok=True)
+    (folder / "content" / LARGE_FILES[number]).write_bytes(LARGE)
+    assert sql(folder, "PRAGMA user_version") == [(number,)]
 
 
-async def test_mail_of_format_2_is_migrated_with_its_lanes_its_job_and_its_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await leave_spool_of_format_2(tmp_path, monkeypatch)
+async def test_mail_of_format_2_is_migrated_with_its_lanes_its_job_and_its_content(tmp_path: Path) -> None:
+    leave_spool(tmp_path, 2)
     async with opened(tmp_path, keep_subjects=True) as spool:
         assert sql(tmp_path, "PRAGMA user_version") == [(len(scripts()),)]
         assert {record.id: record.subject for record in await records(spool)} == dict.fromkeys(
@@ -221,21 +210,50 @@ async def test_mail_of_format_2_is_migrated_with_its_lanes_its_job_and_its_conte
     assert sql(tmp_path, "PRAGMA integrity_check") == [("ok",)]
 
 
-async def test_the_version_of_format_2_takes_the_copy_that_the_migration_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await leave_spool_of_format_2(tmp_path, monkeypatch)
-    async with opened(tmp_path):
-        pass
-    with monkeypatch.context() as earlier:
-        earlier.setattr("senderproxy.spool.sqlite.store.scripts", lambda: scripts()[:2])
-        with pytest.raises(SpoolTooNew, match=r"\(format 3; .* up to format 2\)"):
-            SqliteSpool.open(tmp_path, StillClock(), SpoolLimits(timedelta(days=30)))
-        (tmp_path / "spool.db.format-2").rename(tmp_path / "spool.db")
-        async with opened(tmp_path) as spool:
-            (claim,) = await spool.claim(RELAY, 9)
-            await spool.settle(claim, SpoolUpdate({DORA: DELIVERED}))
-    assert sql(tmp_path, "PRAGMA user_version") == [(2,)]
+async def test_mail_of_format_3_is_migrated_and_its_history_is_found_beside_the_packs(tmp_path: Path) -> None:
+    leave_spool(tmp_path, 3)
+    clock = StillClock()
+    async with opened(tmp_path, clock, keep_subjects=True) as spool:
+        assert [record.id for record in await records(spool)] == ["p1", "j1", "f1", "h1", "d1", "w2", "w1"]
+        await spool.accept(arrival("n1"), arrival("n2", state=DELIVERED))
+        spool.note(arrival("n3", state=DELIVERED))
+        await written(spool)
+        everything = ["n3", "n2", "n1", "p1", "j1", "f1", "h1", "d1", "w2", "w1"]
+        assert [record.id for record in await records(spool)] == everything
+        assert [record.id for record in await records(spool, Query(subject="angebot"))] == everything
+        delivered = Query(status=RecipientStatus.DELIVERED, recipient=str(CARL))
+        assert [record.id for record in await records(spool, delivered)] == ["n3", "n2", "p1", "j1", "f1"]
+        assert [record.id for record in await records(spool, Query(upstream_id="A1B2C3D4"))] == ["p1", "f1"]
+        assert [event.kind.value for event in await spool.events("f1")] == ["accepted", "attempted"]
+        with pytest.raises(SpoolError):
+            await spool.accept(arrival("w2"))
+        with pytest.raises(SpoolError):
+            await spool.accept(arrival("f1"))
+        assert [claim.submission.id for claim in await spool.claim(ANNA, 9)] == ["w1", "w2", "n1"]
+        assert await spool.due() == {ANNA: timedelta(hours=1)}
+        (job,) = await spool.claim_jobs("sent-copy", ANNA, 9)
+        await spool.settle_job(job)
+        await spool.sweep(clock.now() + timedelta(days=31))
+        assert [record.id for record in await records(spool)] == ["n1", "h1", "d1", "w2", "w1"]
+    assert sql(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("number", [2, 3])
+async def test_the_earlier_version_refuses_the_migrated_spool_and_takes_the_copy(tmp_path: Path, number: int) -> None:
+    leave_spool(tmp_path, number)
+    before = sql(tmp_path, "SELECT * FROM message")
+    async with opened(tmp_path) as spool:
+        await spool.accept(arrival("later"))
+    place = SpoolFolder.open(tmp_path)
+    try:
+        with pytest.raises(SpoolTooNew, match=rf"\(format 4; .* up to format {number}\)"):
+            open_database(place, scripts()[:number])
+        (tmp_path / f"spool.db.format-{number}").rename(tmp_path / "spool.db")
+        open_database(place, scripts()[:number]).close()
+    finally:
+        place.close()
+    assert sql(tmp_path, "PRAGMA user_version") == [(number,)]
+    assert sql(tmp_path, "SELECT * FROM message") == before
 
 
 def test_the_file_alone_shows_the_format_while_the_service_runs(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from senderproxy.spool.sqlite import jobs, leases, search, statements
+from senderproxy.spool.sqlite import history_packs, jobs, leases, new_messages, other_tables, search, statements
 from senderproxy.spool.sqlite.database import scripts
 from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.still_clock import START
@@ -19,7 +19,13 @@ OF_VALUES = re.compile(r"SCAN (\d+ )?CONSTANT ROWS?|SCAN \d+-ROW VALUES CLAUSE|S
 # One step to the end of a table or of an index.
 # Statements that read all jobs, of which there are few.
 ALL_JOBS = {"SHIFT_JOBS", "HELD_OCTETS", "ALL"}
-ONE_STEP = {"LAST_NUMBER"}
+ONE_STEP = {"LAST_NUMBER", "LAST_NEW_NUMBER", "PACK_LAST_NUMBER"}
+# Statements that read all new messages, for the totals of the queue and for searches.
+ALL_NEW = {"NEW_TOTALS", "NEW_OCTETS_OF_ALL", "NEW_BY_HOUR", "NEW_SHIFT", "NEW_OLDEST_FIRST", "NEW_NEWEST_FIRST"}
+# Statements that compare the keys of all packs, twenty octets a message, or read the ids of the newest ones.
+ALL_PACKS = {"PACK_WITH_ID", "PACK_CANDIDATES", "PACK_BY_HOUR"}
+NEWEST_PACKS = {"PACK_NEWEST_IDS"}
+PREFIXES = {jobs: "JOB_", new_messages: "NEW_", history_packs: "PACK_"}
 # A statement that sorts its result: hours of a month, each with the few statuses.
 SORTED = {"BY_HOUR"}
 
@@ -34,16 +40,16 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def all_statements() -> dict[str, str]:
-    """Every statement of the four modules that have any."""
+    """Every statement of the modules that have any."""
     found: dict[str, str] = {}
-    for module in (statements, leases, search, jobs):
+    for module in (statements, leases, search, other_tables, *PREFIXES):
         for name, value in vars(module).items():
             if name.startswith("_"):  # a part of others
                 continue
             texts = value if isinstance(value, tuple) else (value,)
             for number, text in enumerate(texts):
                 if isinstance(text, str) and re.match(r"(SELECT|INSERT|UPDATE|DELETE) ", text):
-                    key = name if module is not jobs or name in ALL_JOBS else f"JOB_{name}"
+                    key = name if name in ALL_JOBS else PREFIXES.get(module, "") + name
                     found[key if len(texts) == 1 else f"{key}-{number}"] = text
     return found
 
@@ -55,6 +61,10 @@ def width(text: str) -> int:
 
 
 def plan(connection: sqlite3.Connection, text: str) -> list[str]:
+    if text == history_packs.CANDIDATES:
+        text = text.format(" AND instr(keys, :key0)")
+    if text in (new_messages.OLDEST_FIRST, new_messages.NEWEST_FIRST):
+        text = text.format(" AND instr(lower(recipients), :domain)")
     if "{}" in text:
         text = statements.for_rows(text, 64, width(text))
     names = set(re.findall(r":([a-z_0-9]+)", text))
@@ -67,7 +77,8 @@ def plan(connection: sqlite3.Connection, text: str) -> list[str]:
 
 def test_all_statements_are_found() -> None:
     assert len(all_statements()) > 30
-    assert set(all_statements()) >= ALL_WAITING | ONE_STEP | ALL_JOBS | SORTED
+    every = ALL_WAITING | ONE_STEP | ALL_JOBS | SORTED | ALL_NEW | ALL_PACKS | NEWEST_PACKS
+    assert set(all_statements()) >= every
 
 
 @pytest.mark.parametrize("name", sorted(all_statements()))
@@ -79,7 +90,16 @@ def test_a_statement_uses_an_index(connection: sqlite3.Connection, name: str) ->
     elif name in ALL_JOBS:
         assert scans == [step for step in scans if step.startswith("SCAN job")], steps
     elif name in ONE_STEP:
-        assert steps == ["SEARCH message"], steps
+        assert len(steps) == 1, steps
+        assert steps[0].startswith("SEARCH"), steps
+    elif name in ALL_NEW:
+        assert steps[0] == f"SEARCH new_message USING INTEGER PRIMARY KEY (rowid{'<' if 'NEWEST' in name else '>'}?)", (
+            steps
+        )
+    elif name in ALL_PACKS:
+        assert steps == ["SEARCH history_pack USING INDEX history_pack_overview (last>?)"], steps
+    elif name in NEWEST_PACKS:
+        assert steps == ["SCAN history_pack"], steps
     else:
         assert not scans, steps
     assert name in SORTED or not [step for step in steps if "TEMP B-TREE" in step], steps

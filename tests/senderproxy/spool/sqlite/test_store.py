@@ -23,7 +23,7 @@ from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.spool.sqlite.writer import WriteJob
 from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
-from tests.fakes.arrivals import DELIVERED, arrival
+from tests.fakes.arrivals import DELIVERED, WAITING, arrival
 from tests.fakes.buffered_body import buffered_body
 from tests.fakes.claims import next_claim
 from tests.fakes.still_clock import START, StillClock
@@ -32,6 +32,7 @@ from tests.senderproxy.spool.sqlite.open_spool import HISTORY, claimed, files, i
 CARL = parse_address("carl@elsewhere.example")
 LARGE = b"0123456789abcdef" * 64 * 1024 + b"\r\n"  # a file of its own
 DONE = SpoolUpdate({CARL: DELIVERED})
+TRIED = RecipientState(RecipientStatus.WAITING, tries=1)  # of a message in the general tables
 
 
 @pytest.fixture
@@ -316,11 +317,24 @@ async def test_a_message_with_a_damaged_file_is_held_and_the_next_one_is_claimed
         "UPDATE message SET carrier = 'eve'",
         "UPDATE recipient SET reply = '[1'",
         "UPDATE recipient SET due_at = 9000000000000000 WHERE position = 1",
+        "UPDATE new_message SET body = x''",
+        "UPDATE new_message SET body = CAST(replace(CAST(body AS TEXT), 'C', 'D') AS BLOB)",
+        "UPDATE new_message SET header = CAST(replace(CAST(header AS TEXT), 'A', 'B') AS BLOB)",
+        "UPDATE new_message SET is_ascii = 1",
+        "UPDATE new_message SET recipients = replace(recipients, 'carl', 'eve')",
+        "UPDATE new_message SET recipients = cast(x'ff00fe' AS TEXT)",
+        "UPDATE new_message SET recipients = 'carl@elsewhere.example'",
+        "UPDATE new_message SET reverse_path = 'eve@firma.example'",
+        "UPDATE new_message SET author = 'eve@firma.example'",
+        "UPDATE new_message SET client = '{'",
+        "UPDATE new_message SET carrier = 'eve'",
+        "UPDATE new_message SET size = 7",
     ],
 )
 async def test_a_message_with_damaged_rows_is_held(folder: Path, harm: str) -> None:
+    state = WAITING if "new_message" in harm else TRIED
     async with opened(folder) as spool:
-        await spool.accept(arrival("a1", "carl@elsewhere.example", "dora@elsewhere.example"))
+        await spool.accept(arrival("a1", "carl@elsewhere.example", "dora@elsewhere.example", state=state))
     sql(folder, harm)
     async with opened(folder) as spool:
         await spool.accept(arrival("a2"))
@@ -336,25 +350,37 @@ async def test_a_message_with_damaged_rows_is_held(folder: Path, harm: str) -> N
     assert sql(folder, "SELECT finished_at FROM message WHERE id = 'a1'") == [(None,)]
 
 
-async def test_an_operator_can_cancel_an_unreadable_message(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("state", "harm", "why"),
+    [
+        (TRIED, "DELETE FROM content", "content is missing"),
+        (WAITING, "UPDATE new_message SET body = x''", "content is shorter"),
+    ],
+)
+async def test_an_operator_can_cancel_an_unreadable_message(
+    folder: Path, state: RecipientState, harm: str, why: str
+) -> None:
     async with opened(folder) as spool:
-        await spool.accept(arrival("a1"))
-    sql(folder, "DELETE FROM content")
+        await spool.accept(arrival("a1", state=state))
+    sql(folder, harm)
     async with opened(folder) as spool:
         assert await next_claim(spool) is None
         claim = await spool.claim_one("a1")
         assert claim is not None
         assert claim.due[CARL].status is RecipientStatus.HELD
-        with pytest.raises(OSError, match="content is missing"):
+        with pytest.raises(OSError, match=why):
             list(claim.submission.message.blocks())
         await spool.settle(claim, SpoolUpdate({CARL: RecipientState(RecipientStatus.CANCELLED)}))
         assert [r.recipients[CARL].status for r in await records(spool)] == [RecipientStatus.CANCELLED]
 
 
-async def test_a_message_whose_author_may_have_been_altered_has_no_reverse_path(folder: Path) -> None:
+@pytest.mark.parametrize(("state", "table"), [(TRIED, "message"), (WAITING, "new_message")])
+async def test_a_message_whose_author_may_have_been_altered_has_no_reverse_path(
+    folder: Path, state: RecipientState, table: str
+) -> None:
     async with opened(folder) as spool:
-        await spool.accept(arrival("a1"))
-    sql(folder, "UPDATE message SET reverse_path = 'eve@firma.example'")
+        await spool.accept(arrival("a1", state=state))
+    sql(folder, f"UPDATE {table} SET reverse_path = 'eve@firma.example'")
     async with opened(folder) as spool:
         claim = await spool.claim_one("a1")
         assert claim is not None
@@ -451,17 +477,22 @@ async def test_a_sweep_deletes_old_history(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(history, "_DELETED_LEAST", 4)
     clock = StillClock()
     async with opened(folder, clock) as spool:
-        await spool.accept(*(arrival(f"old{number}", state=DELIVERED) for number in range(10)), arrival("waits"))
+        await spool.accept(*(arrival(f"old{number}", state=DELIVERED) for number in range(6)), arrival("waits"))
+        for number in range(6, 10):  # in the general tables
+            await spool.accept(arrival(f"old{number}", account="bert", state=TRIED))
+            await spool.settle(await claimed(spool, "bert"), DONE)
+        await spool.accept(arrival("tried", state=TRIED))
         clock.pass_by(timedelta(days=1))
         await spool.accept(arrival("young", state=DELIVERED))
         await spool.sweep(START + HISTORY)
-        assert len(await ids(spool)) == 12
+        assert len(await ids(spool)) == 13
         await spool.sweep(START + HISTORY + timedelta(seconds=1))
-        assert await ids(spool) == ["young", "waits"]
-        assert await spool.events("old1") == []
+        assert await ids(spool) == ["young", "tried", "waits"]
+        assert await spool.events("old1") == await spool.events("old8") == []
         assert (await claimed(spool)).submission.id == "waits"
     for table in ("event", "recipient"):
-        assert sql(folder, f"SELECT count(DISTINCT message) FROM {table}") == [(2,)]
+        assert sql(folder, f"SELECT count(DISTINCT message) FROM {table}") == [(1,)]
+    assert sql(folder, "SELECT sum(messages) FROM history_pack") == [(1,)]
 
 
 async def test_a_sweep_removes_old_files_without_a_message(folder: Path) -> None:

@@ -1,0 +1,18 @@
+INSERT INTO "content" VALUES(1,X'46726F6D3A20616E6E61406669726D612E6578616D706C650D0A5375626A6563743A20416E6765626F740D0A4D6573736167652D49443A203C6D31406669726D612E6578616D706C653E0D0A0D0A',NULL,'m1-id0000000001',220000,2712977699,1,0);
+INSERT INTO "content" VALUES(2,X'46726F6D3A20616E6E61406669726D612E6578616D706C650D0A5375626A6563743A20416E6765626F740D0A4D6573736167652D49443A203C6D32406669726D612E6578616D706C653E0D0A0D0A',X'48616C6C6F204361726C2C0D0A2E2E756E642054736368C3BC73730D0A',NULL,29,1232549311,0,0);
+INSERT INTO "content" VALUES(3,X'46726F6D3A20616E6E61406669726D612E6578616D706C650D0A5375626A6563743A20416E6765626F740D0A4D6573736167652D49443A203C6D33406669726D612E6578616D706C653E0D0A0D0A',X'736D616C6C0D0A',NULL,7,2699214444,1,0);
+INSERT INTO "event" VALUES(1,0,1769847300000,'accepted','[]','{"client":"192.0.2.7"}');
+INSERT INTO "event" VALUES(2,0,1769847300000,'accepted','[]','{"client":"192.0.2.7"}');
+INSERT INTO "event" VALUES(3,0,1769847300000,'accepted','[]','{"client":"192.0.2.7"}');
+INSERT INTO "event" VALUES(4,0,1769847300000,'accepted','[]','{"client":"192.0.2.7"}');
+INSERT INTO "job" VALUES(1,'sent-copy','account:anna',1769847300000,1769847300000,0,'',X'666F6C646572',3,1,1272505512);
+INSERT INTO "learned" VALUES('quota/anna','{"n":1}',1769847300000);
+INSERT INTO "message" VALUES(1,'m1',1769847300000,'scanner','{"host":"192.0.2.7","name":"scanner.firma.example","protocol":"ESMTP"}','anna@firma.example',0,'anna@firma.example','anna',NULL,220078,'<m1@firma.example>',NULL,559442033,'firma.example anna',NULL,0,2,0,1769847300000,1,NULL);
+INSERT INTO "message" VALUES(2,'m2',1769847300000,'scanner','{"host":"192.0.2.7","name":"scanner.firma.example","protocol":"ESMTP"}','anna@firma.example',0,'anna@firma.example','anna',NULL,107,'<m2@firma.example>',NULL,730572722,'firma.example anna',NULL,0,0,1,NULL,NULL,NULL);
+INSERT INTO "message" VALUES(3,'m3',1769847300000,'scanner','{"host":"192.0.2.7","name":"scanner.firma.example","protocol":"ESMTP"}','anna@firma.example',0,'anna@firma.example','anna',NULL,85,'<m3@firma.example>',NULL,3460478581,'firma.example anna',NULL,0,0,0,NULL,NULL,1769847300000);
+INSERT INTO "message" VALUES(4,'m4',1769847300000,'scanner','{"host":"192.0.2.7","name":"scanner.firma.example","protocol":"ESMTP"}','anna@firma.example',0,'anna@firma.example','anna',NULL,107,'<m4@firma.example>',NULL,3743552085,'firma.example anna',NULL,0,0,0,NULL,NULL,1769847300000);
+INSERT INTO "recipient" VALUES(1,0,'carl@elsewhere.example','elsewhere.example carl','waiting',1769847300000,0,NULL,'',0,NULL,'account:anna');
+INSERT INTO "recipient" VALUES(1,1,'dora@elsewhere.example','elsewhere.example dora','waiting',1769847300000,0,NULL,'',0,NULL,'mx:elsewhere.example');
+INSERT INTO "recipient" VALUES(2,0,'carl@elsewhere.example','elsewhere.example carl','held',NULL,3,NULL,'look',0,NULL,'account:anna');
+INSERT INTO "recipient" VALUES(3,0,'carl@elsewhere.example','elsewhere.example carl','delivered',NULL,1,NULL,'',0,NULL,'account:anna');
+INSERT INTO "recipient" VALUES(4,0,'carl@elsewhere.example','elsewhere.example carl','delivered',NULL,1,NULL,'',0,NULL,'account:anna');
