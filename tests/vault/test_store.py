@@ -1,18 +1,13 @@
 """The port of the stores: one table for every implementation, and a vault over each."""
 
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.vault.conftest import FIRST, Cabinet
-from tests.vault.stores import KEPT, STORES
+from tests.vault.stores import LIMIT, PLACES, Place
 from vault import (
     Damaged,
     Exists,
@@ -23,57 +18,16 @@ from vault import (
     RolledBack,
     Vault,
     VaultError,
-    VaultStore,
     WrongKey,
 )
 from vault._store import SealedBytes
 
-ROOT = Path(__file__).parents[2]
-LIMIT = 1_000_000  # octets to be read at most, here
 
-
-@dataclass
-class Place:
-    """The place of one vault. Each call of `store` is another program's view of it."""
-
-    kind: str
-    folder: Path
-
-    def store(self) -> VaultStore:
-        return STORES[self.kind](self.folder)
-
-    def replace(self, sealed: bytes, *, keep_previous: bool = True) -> None:
-        store = self.store()
-        writer = store.open_writer()
-        try:
-            _, read = store.read(LIMIT)
-            writer.replace(sealed, expected=read, keep_previous=keep_previous)
-        finally:
-            writer.release()
-
-    def sealed(self) -> bytes:
-        return self.store().read(LIMIT)[0]
-
-    @contextmanager
-    def another_writer(self) -> Iterator[subprocess.Popen[str]]:
-        """A process that has the lock until its input ends."""
-        words = [sys.executable, "-m", "tests.vault.stores", self.kind, str(self.folder)]
-        holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        with holder:
-            try:
-                assert holder.stdout
-                assert holder.stdout.readline() == "held\n"
-                yield holder
-            finally:
-                if holder.poll() is None:
-                    holder.kill()
-
-
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     folder = tmp_path / "place"
     folder.mkdir(0o700)
-    return Place(request.param, folder)
+    return PLACES[request.param](folder)
 
 
 # ---- reading ----
@@ -194,7 +148,7 @@ def test_no_earlier_bytes_stay_where_the_writer_forbids_it(place: Place) -> None
     place.store().create(b"the first generation")
     place.replace(b"the second generation")
     place.replace(b"the third generation", keep_previous=False)
-    kept = [octets for octets in KEPT[place.kind](place.folder) if b"generation" in octets]
+    kept = [octets for octets in place.kept() if b"generation" in octets]
     assert kept == [b"the third generation"]
 
 
@@ -280,7 +234,7 @@ def test_a_removed_unlock_opens_nothing_that_the_store_still_has(place: Place, k
     Vault.create(place.store(), unlock=key)
     write(place, key, anna=b"geheim-1")
     Vault.rewrap(place.store(), old=key, new=other)
-    sealed = [octets for octets in KEPT[place.kind](place.folder) if octets.startswith(b"vault/")]
+    sealed = [octets for octets in place.kept() if octets.startswith(b"vault/")]
     assert len(sealed) == 1
     with pytest.raises(WrongKey):
         Vault.from_bytes(sealed[0], unlock=key)
