@@ -34,6 +34,9 @@ class Place(ABC):
     def writer_command(self) -> Sequence[str]:
         """The arguments of Python for a process that opens a writer and calls `hold`."""
 
+    def discard(self, store: VaultStore) -> None:  # noqa: B027  most hold nothing
+        """End what the store holds open."""
+
     def replace(self, sealed: bytes, *, keep_previous: bool = True) -> None:
         store = self.store()
         writer = store.open_writer()
@@ -42,9 +45,14 @@ class Place(ABC):
             writer.replace(sealed, expected=read, keep_previous=keep_previous)
         finally:
             writer.release()
+            self.discard(store)
 
     def sealed(self) -> bytes:
-        return self.store().read(LIMIT)[0]
+        store = self.store()
+        try:
+            return store.read(LIMIT)[0]
+        finally:
+            self.discard(store)
 
     @contextmanager
     def another_writer(self) -> Iterator[subprocess.Popen[str]]:
