@@ -45,6 +45,7 @@ from senderproxy.service.alerts import ServiceAlerts
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.conditions import LEARNED_KIND, ServiceConditions
 from senderproxy.service.domain_watch import NewClient
+from senderproxy.service.drain import Drain
 from senderproxy.service.housekeeping import Housekeeping
 from senderproxy.service.idleness import Idleness
 from senderproxy.service.listeners import Listeners
@@ -366,6 +367,7 @@ class Service:
             **self._alerts.handlers(),
             Verb.RESUME: self._answer_resume,
             Verb.RELOAD: self._answer_reload,
+            Verb.DRAIN: Drain(self._listeners, components, self._facts, self._clock, self._show_status).answer,
             Verb.READ_VAULT: self._answer_read_vault,
             Verb.TOKEN: self._answer_token,
             Verb.TOKEN_REFUSED: self._answer_token_refused,
@@ -426,6 +428,8 @@ class Service:
     def _summary(self) -> str:
         """The line that `systemctl status` shows."""
         text = f"listening on {self._listeners.addresses}, accounts: {len(self._accounts.directory().accounts)}"
+        if self._facts.drain is not None:
+            text = f"draining, {text}"
         if not self._conditions.current:
             return text
         worst, count = self._conditions.current[0], len(self._conditions.current)

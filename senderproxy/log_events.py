@@ -35,6 +35,10 @@ class LogEvent:
 
 SERVICE_STARTED: Final = LogEvent("service_started", Severity.INFO, "listening", ("address", "accounts", "version"))
 SERVICE_STOPPED: Final = LogEvent("service_stopped", Severity.INFO, "stopped")
+DRAIN_BEGAN: Final = LogEvent(
+    "drain_began", Severity.INFO, "draining: health checks are refused, clients are served", ("listeners",)
+)
+DRAIN_ENDED: Final = LogEvent("drain_ended", Severity.INFO, "not draining any more", ("seconds",))
 CONFIG_RELOADED: Final = LogEvent("config_reloaded", Severity.INFO, "configuration reloaded")
 CONFIG_REFUSED: Final = LogEvent(
     "config_refused", Severity.ERROR, "configuration refused, the previous one stays in force", ("why", "hint")

@@ -98,6 +98,7 @@ TITLES: Final[Mapping[str, Bilingual]] = MappingProxyType(
         ConditionKey.SENT_COPY_GIVEN_UP: Bilingual(
             "{name}: Kopien für den Ordner „Gesendet“ fehlen", "{name}: copies for the Sent folder are missing"
         ),
+        ConditionKey.DRAINING: Bilingual("der Dienst ist noch entlastet", "the service is still draining"),
         ConditionKey.METRICS_UNAVAILABLE: Bilingual("keine Metriken", "no metrics"),
         ConditionKey.ALERTS_FAILING: Bilingual("Meldungen kommen nicht an: {name}", "alerts cannot be sent by {name}"),
     }

@@ -18,8 +18,9 @@ from senderproxy.cli.config_file import with_chosen_unlock
 from senderproxy.cli.errors import UsageError
 from senderproxy.cli.terminal import passphrase_prompt
 from senderproxy.clock import SystemClock
-from senderproxy.config.load import load_config
+from senderproxy.config.load import find_control_socket, load_config
 from senderproxy.config.model import Config
+from senderproxy.config.problems import ConfigError
 from senderproxy.control.client import NotPermitted, NotRunning, ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery import learned_accounts
@@ -100,6 +101,14 @@ def typed_pattern(text: str) -> AddressPattern:
 
 
 # ---- the running service ----
+
+
+def control_socket(chosen: argparse.Namespace) -> Path:
+    """The control socket, also that of an invalid configuration: a running service has the one of before."""
+    try:
+        return Path(read_config(chosen).service.control_socket)
+    except ConfigError:
+        return find_control_socket(config_path(chosen))
 
 
 def add_passphrase_options(parser: argparse.ArgumentParser) -> None:

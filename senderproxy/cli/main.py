@@ -9,6 +9,7 @@ Not here: what a verb does (its own module), which error has which exit code (cl
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -28,6 +29,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "setup": N_("set up mailboxes, configuration and vault; start the service and test it"),
         "run": N_("run the service in the foreground"),
         "reload": N_("let the running service read its configuration again"),
+        "drain": N_("take the running service out of a proxy's service, without refusing a client"),
         "check": N_("check configuration, vault, listeners, logins and DNS"),
         "explain": N_("show which account would send for an address or a message, and why"),
         "account": N_("mailboxes in the vault"),
@@ -112,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _failed(error, f"{where}{error.strerror or error}.")
     except KeyboardInterrupt:
+        if arguments is None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C while the process ends changes nothing
         print(_("Interrupted."), file=sys.stderr)
         return EX_INTERRUPTED
 

@@ -6,14 +6,11 @@ Not here: the reload (app). systemd.service(5) ExecReload=.
 """
 
 import argparse
-from pathlib import Path
 from typing import Final
 
-from senderproxy.cli.common import config_path, read_config
+from senderproxy.cli.common import control_socket
 from senderproxy.cli.exit_codes import EX_CONFIG, EX_OK
 from senderproxy.cli.terminal import print_error
-from senderproxy.config.load import find_control_socket
-from senderproxy.config.problems import ConfigError
 from senderproxy.control.client import RequestRefused, ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.translation import _
@@ -28,10 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """0 if the configuration is in force, EX_CONFIG if the service refused it. Raises NotRunning, NoAnswer."""
-    try:
-        path = Path(read_config(chosen).service.control_socket)
-    except ConfigError:  # the service refuses the same file, logs why, and shows it as a condition
-        path = find_control_socket(config_path(chosen))
+    path = control_socket(chosen)  # the service refuses an invalid file itself, logs why, and shows it as a condition
     try:
         ask(path, new_request(Verb.RELOAD), seconds=_TIMEOUT)
     except RequestRefused as error:

@@ -21,6 +21,7 @@ from senderproxy.monitoring.facts import Facts, RefusedConfiguration
 from senderproxy.monitoring.record import Condition, condition_entry, read_condition
 from senderproxy.monitoring.words import (
     allowance_in_words,
+    draining_in_words,
     label,
     queue_in_words,
     refusal_in_words,
@@ -90,6 +91,8 @@ def _with_own_conditions(status: dict[str, Any], facts: Facts) -> dict[str, Any]
 
 def _print_status(status: dict[str, Any], *, all_accounts: bool) -> None:
     print_line(running_in_words(status))
+    if text := draining_in_words(status):
+        print_line(text)
     print()
     conditions = [read_condition(entry) for entry in status["conditions"]]
     _print_conditions(conditions)

@@ -33,6 +33,7 @@ class Verb(StrEnum):
     ALERT_TEST = "alert.test"  # service.alert_sender
     RESUME = "resume"  # account; app
     RELOAD = "reload"  # app
+    DRAIN = "drain"  # on: true, false, or absent for the state alone; service.drain
     READ_VAULT = "vault.read"  # answers when the accounts are in force; app
     TOKEN = "token"  # account; app
     TOKEN_REFUSED = "token.refused"  # account, token; app
@@ -74,6 +75,7 @@ ROLES: Final[Mapping[Verb, Role]] = MappingProxyType(
         Verb.PAGE: Role.READ,
         Verb.QUEUE_CHANGE: Role.OPERATE,
         Verb.RESUME: Role.OPERATE,
+        Verb.DRAIN: Role.OPERATE,
         Verb.ACCOUNT_PROPOSE: Role.ACCOUNTS,
         Verb.ACCOUNT_ADD: Role.ACCOUNTS,
         Verb.ACCOUNT_PASSWORD: Role.ACCOUNTS,

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final, Protocol
 
 from senderproxy import log_events
@@ -63,6 +64,14 @@ class Peer:
 
 
 CONNECTED: Final = Peer("")  # the end that the socket names
+
+
+class ListenerPhase(Enum):
+    """The treatment of new connections."""
+
+    SERVING = auto()
+    DRAINING = auto()  # a proxy's health checks are refused, clients are served
+    CLOSING = auto()  # all are refused
 
 
 class Connection(Evictable, Protocol):
@@ -195,7 +204,7 @@ class ListenerState:
         self.timeouts = timeouts
         self.spill = spill
         self.tls: ssl.SSLContext | None = None
-        self.closing = False
+        self.phase = ListenerPhase.SERVING
         self.counters = Counters()
         self.events = EventLimiter()
         self.table: ConnectionTable[Connection] = ConnectionTable(connection_limits(settings, auth), self._evict)
@@ -228,8 +237,9 @@ class ListenerState:
 
         It is not counted: neither as a client nor as one that is turned away.
         """
-        if self.closing:
-            return self._leave(connection, replies.stopping(self.hostname))
+        if self.phase is not ListenerPhase.SERVING:
+            closing = self.phase is ListenerPhase.CLOSING
+            return self._leave(connection, (replies.stopping if closing else replies.draining)(self.hostname))
         admission = Admission(login_required=False, senders=(), client=proxy, known=True, is_check=True)
         refusal = self.table.add(connection, admission)
         return admission if refusal is None else self._leave(connection, refusal)
@@ -296,7 +306,7 @@ class ListenerState:
         return [*self.table.all(), *self._leaving]
 
     def _admit(self, connection: Connection, host: str) -> Admission | tuple[TurnedAway, Reply]:
-        if self.closing:
+        if self.phase is ListenerPhase.CLOSING:
             return TurnedAway.STOPPING, replies.stopping(self.hostname)
         admission = self.auth.admit(host)
         if isinstance(admission, Reply):

@@ -28,7 +28,7 @@ from senderproxy.listener.acceptor import Acceptor
 from senderproxy.listener.aiosmtpd_adapter import Handler, check_aiosmtpd, silence_aiosmtpd
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import ClientAuth, is_loopback
-from senderproxy.listener.connections import Counters, ListenerState, ListenerTimeouts
+from senderproxy.listener.connections import Counters, ListenerPhase, ListenerState, ListenerTimeouts
 from senderproxy.listener.login_throttle import LoginThrottle
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.proxy_peers import ProxyPeers
@@ -141,7 +141,7 @@ class Listener:
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more clients, close idle connections, give messages in progress `grace_seconds` to finish."""
         state = self._state
-        state.closing = True
+        state.phase = ListenerPhase.CLOSING
         await self._close_socket(min(grace_seconds, _LATE_HEADER_TIMEOUT))
         for connection in state.all_connections():
             connection.finish(replies.stopping(state.hostname))
@@ -155,6 +155,11 @@ class Listener:
                 await self._force_close()
         state.events.flush()
         await state.spill.remove()
+
+    def drain(self, *, on: bool) -> None:
+        """Refuse a proxy's health checks from now on, or answer them again. Clients are served as before."""
+        if self._state.phase is not ListenerPhase.CLOSING:
+            self._state.phase = ListenerPhase.DRAINING if on else ListenerPhase.SERVING
 
     def renew_certificate(self) -> None:
         """Read certificate and key again, for new connections. Raises ListenerError; the old ones stay in use then."""

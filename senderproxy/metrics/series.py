@@ -219,6 +219,9 @@ CONDITIONS: Final = Series(
     "Conditions that exist now (conditions.md). Without one there is no series of that key.",
     ("key", "severity"),
 )
+DRAINING: Final = Series(
+    "senderproxy_draining", SeriesKind.GAUGE, "1: the service is draining (`senderproxy drain`); 0: it is in service."
+)
 LOOP_LONGEST: Final = Series(
     "senderproxy_loop_longest_pass_seconds", SeriesKind.GAUGE, "The longest pass of the event loop since the start."
 )

@@ -229,6 +229,13 @@ class MetricsFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainFacts:
+    """A drain: the service refuses the health checks of proxies, so that no new clients come."""
+
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ClientFacts:
     """A client that was turned away in the last hour."""
 
@@ -341,6 +348,7 @@ class Facts:
     program: OutdatedProgram | None = None
     alert_ways: Sequence[AlertWayFacts] = ()
     metrics: MetricsFacts | None = None
+    drain: DrainFacts | None = None
     clients: Sequence[ClientFacts] = ()
     refusals: Sequence[RefusedMessages] = ()
     automatic: Sequence[AutomaticMail] = ()  # the latest one first

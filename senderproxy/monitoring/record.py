@@ -57,6 +57,7 @@ class ConditionKey(StrEnum):
     ALERTS_FAILING = "alerts_failing"
     METRICS_UNAVAILABLE = "metrics_unavailable"
     NO_MAIL = "no_mail"
+    DRAINING = "draining"
     SPF_WRONG = "spf_wrong"
     DKIM_WRONG = "dkim_wrong"
     DKIM_RECORD = "dkim_record"

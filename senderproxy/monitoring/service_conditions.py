@@ -24,6 +24,9 @@ _EXPIRY: Final = (
 _RECENT: Final = timedelta(hours=1)  # for that long a step of the clock or a crash is worth a look
 _CRASH_SHOWN: Final = timedelta(days=1)  # from a crash to the end of its condition
 _CRASHES: Final = 3  # within an hour: the service does not stay up
+_DRAIN_TIME: Final = timedelta(
+    hours=1
+)  # an upgrade or a restart of the machine takes less; a longer drain is forgotten
 _BLOCKS: Final = 10  # within an hour; fewer of them happen on any busy machine
 
 
@@ -120,7 +123,7 @@ def application_conditions(facts: Facts) -> Iterator[Condition]:
 
 
 def service_conditions(facts: Facts) -> Iterator[Condition]:
-    """A refused configuration, a blocked loop, a step of the clock, alerts that fail, another program, a crash."""
+    """A refused configuration, a blocked loop, a step of the clock, alerts that fail, a long drain, a crash."""
     if (refused := facts.configuration) is not None:
         text = _("The configuration file is refused, the old configuration is in force: {why}")
         hint = translated(refused.hint) or _("Correct it, then: systemctl reload senderproxy")
@@ -169,6 +172,18 @@ def service_conditions(facts: Facts) -> Iterator[Condition]:
             facts.now,
             text.format(address=metrics.address, why=metrics.why),
             translated(metrics.hint),
+        )
+    if (drain := facts.drain) is not None and facts.now - drain.since >= _DRAIN_TIME:
+        text = _(
+            "The service has been draining since {time}: health checks fail, so the other machines have all the mail."
+        )
+        yield Condition(
+            ConditionKey.DRAINING,
+            "",
+            Severity.WARNING,
+            drain.since,
+            text.format(time=format_time(drain.since, None)),
+            _("Put it back: senderproxy drain --undo"),
         )
     if (program := facts.program) is not None:
         text = (

@@ -37,6 +37,15 @@ def running_in_words(status: Mapping[str, Any]) -> str:
     )
 
 
+def draining_in_words(status: Mapping[str, Any]) -> str:
+    """The drain, and since when, in the time zone of this machine; empty if there is none."""
+    if (since := status.get("draining_since")) is None:
+        return ""
+    return _("Draining since {time}: health checks of the proxy are refused, clients that come are served.").format(
+        time=format_time(datetime.fromisoformat(since), None)
+    )
+
+
 def label(severity: Severity) -> str:
     """The word for a severity."""
     return _(_LABELS[severity])

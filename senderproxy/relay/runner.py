@@ -41,6 +41,7 @@ from senderproxy.relay.ports import (
 )
 from senderproxy.relay.queue_attempts import QueueAttempts
 from senderproxy.relay.queue_timer import QueueTimer
+from senderproxy.relay.queue_work import QueueWork
 from senderproxy.relay.recipient_updates import shortest_wait
 from senderproxy.relay.settling import ResultWriter
 from senderproxy.retry import RetryPolicy
@@ -90,6 +91,7 @@ class Runner(Dispatcher):
         self._tasks: set[asyncio.Task[None]] = set()  # attempts, and what else a stop waits for
         self._claim_loops: dict[Lane, asyncio.Task[None]] = {}
         self._timer = QueueTimer(self._dispatch_all)
+        self.work = QueueWork(self._queues, self._availability, self._tasks, clock)
         self._is_stopped = True
         self.use_spool(spool)
 

@@ -96,6 +96,11 @@ class SentCopies:
         """A cheap sign of something new."""
         return self._runner.changes if self._runner is not None else 0
 
+    @property
+    def under_way(self) -> int:
+        """The number of accounts with a copy that is being stored, or is due."""
+        return self._runner.under_way if self._runner is not None else 0
+
     def facts(self) -> Iterator[CopyFacts]:
         """The accounts with copies that wait after a failure, or were given up."""
         for lane, state in self._runner.lanes.items() if self._runner is not None else ():

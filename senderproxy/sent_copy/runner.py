@@ -128,6 +128,14 @@ class CopyRunner:
         state.is_woken = state.is_working
         self._begin_look()
 
+    @property
+    def under_way(self) -> int:
+        """The number of lanes with a copy that is being stored, or is due."""
+        now = self._clock.monotonic()
+        return sum(
+            lane.is_working or ((wait := lane.ready_in(now)) is not None and wait <= 0) for lane in self.lanes.values()
+        )
+
     async def stop(self, grace: float) -> None:
         """Begin nothing more; wait for copies in progress for `grace` seconds. Their jobs are done again later."""
         self._is_stopped = True

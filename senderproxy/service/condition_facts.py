@@ -36,6 +36,7 @@ from senderproxy.monitoring.facts import (
     ClientFacts,
     ClockFacts,
     CrashFacts,
+    DrainFacts,
     Facts,
     HopFacts,
     LimitUse,
@@ -71,7 +72,8 @@ _TROUBLES: Final = {
 class FactCollector:
     """Collects the facts of one service. One attribute for each part of it, and for each fact that has no other place.
 
-    `config`, `refused_configuration`, `rolled_back`, `metrics`, `crashes` and `alert_ways` are set by the service.
+    `config`, `refused_configuration`, `rolled_back`, `metrics`, `drain`, `crashes` and `alert_ways` are set by the
+    service.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class FactCollector:
         self.refused_configuration: RefusedConfiguration | None = None
         self.rolled_back = ""
         self.metrics: MetricsFacts | None = None
+        self.drain: DrainFacts | None = None
         self.crashes: Sequence[datetime] = ()
         self.alert_ways: Sequence[AlertWayFacts] = ()  # those that fail
         self.totals: Sequence[Totals] = ()  # of the queue, at the last look
@@ -131,6 +134,7 @@ class FactCollector:
             self.rolled_back,
             self.alert_ways,
             self.metrics,
+            self.drain,
             self._surroundings.domains.changes,
             self._surroundings.dkim.changes,
             components.copies.changes,
@@ -194,6 +198,7 @@ class FactCollector:
             configuration=self.refused_configuration,
             alert_ways=self.alert_ways,
             metrics=self.metrics,
+            drain=self.drain,
             clients=list(self._clients(monotonic)),
             automatic=[
                 AutomaticMail(pair.author, pair.recipient, pair.refused, pair.deferred, pair.limit)

@@ -50,6 +50,7 @@ class Listeners:
         self._throttle = throttle
         self._sockets = sockets
         self.turned_away = TurnedAwayClients()  # of all listeners
+        self._draining = False
         self._open: list[Listener] = []
         self._retiring: dict[Listener, asyncio.Task[None]] = {}  # the one replaced first is the first
 
@@ -57,6 +58,11 @@ class Listeners:
     def open(self) -> tuple[Listener, ...]:
         """The listeners that accept connections."""
         return tuple(self._open)
+
+    @property
+    def all(self) -> tuple[Listener, ...]:
+        """The listeners with clients: the open ones, and replaced ones whose clients go on."""
+        return (*self._open, *self._retiring)
 
     @property
     def addresses(self) -> str:
@@ -108,11 +114,17 @@ class Listeners:
         for listener in replaced:
             self._retire(listener, new.service.stop_seconds)
 
+    def drain(self, *, on: bool) -> None:
+        """Refuse the health checks of proxies from now on, at the listeners of a later reload too; or no longer."""
+        self._draining = on
+        for listener in self._open:
+            listener.drain(on=on)
+
     async def stop(self, grace_seconds: float) -> None:
         """Close all listeners; transactions in progress have so many seconds to finish."""
         for task in self._retiring.values():
             task.cancel()
-        await asyncio.gather(*(listener.stop(grace_seconds) for listener in (*self._open, *self._retiring)))
+        await asyncio.gather(*(listener.stop(grace_seconds) for listener in self.all))
         self._open.clear()
 
     def _retire(self, listener: Listener, grace_seconds: float) -> None:
@@ -152,6 +164,7 @@ class Listeners:
             passwords=self._passwords,
             turned_away=self.turned_away,
         )
+        listener.drain(on=self._draining)
         listener.open(instead_of.share_socket() if instead_of else self._sockets.take(_place(settings)))
         return listener
 

@@ -226,6 +226,7 @@ class ServiceMetrics:
             figures.add(series.SENT_COPIES_WAITING, waiting, label)
         for one in self._conditions.current:
             figures.add(series.CONDITIONS, 1, one.key.value, one.severity.name.lower())
+        figures.add(series.DRAINING, self._facts.drain is not None)
         if (lag := self._loop_lag) is not None:
             figures.add(series.LOOP_LONGEST, lag.maximum)
             figures.add(series.LOOP_BLOCKS, lag.blocks)

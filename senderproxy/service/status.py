@@ -90,12 +90,13 @@ class ServiceStatus:
 
     async def answer(self, code: object = SOURCE) -> Answer:
         """The whole state, ready for JSON. `code`: see `conditions`."""
-        conditions = await self.conditions(code)
+        conditions, drain = await self.conditions(code), self._facts.drain
         return {
             "version": __version__,
             "build": build_id(),
             "process": os.getpid(),
             "started_at": self._started_at.isoformat(timespec="seconds"),
+            "draining_since": drain and drain.since.isoformat(timespec="seconds"),
             **conditions,
             "listeners": [listener.status() for listener in self._listeners.open],
             **self._accounts_after("", code),

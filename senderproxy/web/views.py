@@ -15,7 +15,14 @@ from starlette.routing import Route
 from senderproxy.control.protocol import Role, Verb
 from senderproxy.errors import SenderproxyError
 from senderproxy.log_events import Severity
-from senderproxy.monitoring.words import allowance_in_words, label, queue_in_words, refusal_in_words, running_in_words
+from senderproxy.monitoring.words import (
+    allowance_in_words,
+    draining_in_words,
+    label,
+    queue_in_words,
+    refusal_in_words,
+    running_in_words,
+)
 from senderproxy.translation import _
 from senderproxy.web import account_views, explain_views, login_views, queue_views
 from senderproxy.web.chart import chart_of_day, chart_of_month, layer_names
@@ -49,6 +56,7 @@ def new_app(site: Site) -> Starlette:
             page("/accounts/{account}/password", account_views.set_password(_account), needs=Role.ACCOUNTS, post=True),
             page("/accounts/{account}", account),
             page("/accounts/{account}/resume", resume, needs=Role.OPERATE, post=True),
+            page("/drain/undo", undo_drain, needs=Role.OPERATE, post=True),
             page("/queue", queue_views.queue),
             page("/queue/change", queue_views.change, needs=Role.OPERATE, post=True),
             page("/search", queue_views.search),
@@ -79,6 +87,7 @@ async def overview(site: Site, visit: Visit) -> Response:
             "status": status,
             "conditions": [_shown_condition(entry) for entry in status["conditions"]],
             "queue": queue,
+            "draining": draining_in_words(status),
             "running": running_in_words(status),
             "queue_words": queue["problem"] or queue_in_words(queue),
             "troubled": troubled[:_TROUBLED],
@@ -87,6 +96,13 @@ async def overview(site: Site, visit: Visit) -> Response:
             "layers": layer_names(),
         },
     )
+
+
+async def undo_drain(site: Site, _visit: Visit) -> Response:
+    """Put the service back."""
+    await site.service.ask(Verb.DRAIN, on=False)
+    site.service.forget()
+    return site.redirect("/")
 
 
 async def accounts(site: Site, visit: Visit) -> Response:

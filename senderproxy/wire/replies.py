@@ -176,6 +176,11 @@ def timeout(seconds: float) -> Reply:
     return reply(421, "4.4.2", f"Timeout: no input for {seconds:.0f} seconds; closing connection")
 
 
+def draining(hostname: str) -> Reply:
+    """Reply to the health checks of a proxy while the service drains (RFC 3463: X.3.2, not accepting messages)."""
+    return reply(421, "4.3.2", f"{hostname} draining; use another server")
+
+
 def stopping(hostname: str) -> Reply:
     """Reply to all clients when the service stops."""
     return reply(421, "4.3.2", f"{hostname} shutting down; try again later")

@@ -18,6 +18,8 @@ from tests.peers.process import LOOPBACK, PATIENCE, PeerFailed, Program, private
 DRIVER: Final = Path("/usr/bin/chromedriver")
 BROWSER: Final = Path("/usr/bin/chromium")
 _ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element in WebDriver's JSON
+_GONE: Final = ("stale element reference", "no such element")
+_BETWEEN: Final = ("does not belong to the document", "Cannot find context with specified id", "aborted by navigation")
 TAB: Final = "\ue004"
 ENTER: Final = "\ue007"
 SPACE: Final = "\ue00d"
@@ -41,13 +43,14 @@ class Element:
 
     @property
     def is_gone(self) -> bool:
-        """True if another page is open."""
+        """True if another page is open. False while the driver is between two pages, where it has an error of its own."""
         try:
             self._browser.call("GET", f"/element/{self._reference}/name")
         except PeerFailed as error:
-            if "stale element reference" in str(error) or "no such element" in str(error):
+            if any(words in str(error) for words in _GONE):
                 return True
-            raise
+            if not any(words in str(error) for words in _BETWEEN):
+                raise
         return False
 
     def type(self, text: str) -> None:

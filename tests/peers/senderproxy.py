@@ -253,7 +253,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         )  # fmt: skip
         return dict(json.loads(done.stdout)["queue"])
 
-    def command(self, *words: str, standard_input: str = "", exit_code: int = 0) -> str:
+    def command(self, *words: str, standard_input: str = "", exit_code: int = 0, seconds: float = PATIENCE) -> str:
         """Run one of its commands; return what it printed on both streams."""
         done = subprocess.run(
             [*self._program_words(), *words],
@@ -261,7 +261,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=seconds,
             check=False,
             cwd=PROJECT,
         )

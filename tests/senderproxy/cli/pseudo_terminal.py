@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 
+_QUIET: Final = 5  # seconds without output, after which a key is typed again
 # Runs a command on a terminal of its own, with our pipe as the keyboard and the screen.
 # A runner in the background ignores SIGINT, and a child inherits that: the terminal restores it for Ctrl-C.
 _TERMINAL = (
@@ -64,7 +66,7 @@ class Terminal:
             with suppress(BrokenPipeError):
                 self.process.stdin.write(keys)
                 self.process.stdin.flush()
-            while select.select([self.process.stdout], [], [], 1)[0]:
+            while select.select([self.process.stdout], [], [], _QUIET)[0]:
                 block = os.read(self.process.stdout.fileno(), 4096)
                 octets += block
                 if not block:

@@ -255,6 +255,7 @@ def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:
         Verb.ALERT_TEST,
         Verb.RESUME,
         Verb.RELOAD,
+        Verb.DRAIN,
         Verb.READ_VAULT,
         Verb.TOKEN,
         Verb.TOKEN_REFUSED,

@@ -12,7 +12,7 @@ import pytest
 from senderproxy.config.model import ClientSettings
 from senderproxy.listener import acceptor, proxy_peers
 from senderproxy.listener.client_auth import hash_password
-from senderproxy.listener.connections import Peer
+from senderproxy.listener.connections import ListenerPhase, Peer
 from senderproxy.listener.login_throttle import ThrottleLimits
 from senderproxy.listener.server import Listener
 from senderproxy.listener.turned_away import TurnedAwayClients
@@ -243,6 +243,39 @@ async def test_a_health_check_is_answered_uncounted_and_unlogged() -> None:
         assert [key for key, _ in lines if key != "client_disconnected"] == []
         assert listener.counters.connections == 0
         assert listener.counters.turned_away == 0
+
+
+async def test_a_drain_refuses_health_checks_and_serves_clients() -> None:
+    intake = RecordingIntake()
+    async with listening(intake, **PROXIED) as listener:
+        connected = await through(listener)
+        with listener_log() as lines:
+            listener.drain(on=True)
+            for header in (LOCAL, b"PROXY UNKNOWN\r\n"):
+                check = await SmtpClient.to(listener, first=header)
+                answer = await check.answer()
+                assert (answer.code, answer.status) == (421, "4.3.2")
+                assert "draining" in answer.text
+                assert await check.closed()
+                await check.close()
+            newcomer = await through(listener)
+            for client in (newcomer, connected):
+                assert (await client.mail()).code == 250
+                await client.close()
+            listener.drain(on=False)
+            await (await through(listener, LOCAL)).close()
+            await until(lambda: listener.connections == 0)
+        assert [key for key, _ in lines if key != "client_disconnected"] == []
+        assert listener.counters.turned_away == 0
+        assert len(intake.taken) == 2
+
+
+async def test_a_stop_ends_a_drain() -> None:
+    async with listening(RecordingIntake(), **PROXIED) as listener:
+        listener.drain(on=True)
+        await listener.stop(0)
+        listener.drain(on=False)
+        assert listener._state.phase is ListenerPhase.CLOSING
 
 
 async def test_a_connection_without_a_client_address_sends_no_mail() -> None:

@@ -29,6 +29,7 @@ from senderproxy.monitoring.facts import (
     CrashFacts,
     DkimKeyFacts,
     DomainFacts,
+    DrainFacts,
     Facts,
     HopFacts,
     LimitUse,
@@ -162,6 +163,7 @@ EXAMPLES: dict[ConditionKey, tuple[dict[str, Any], Severity, str]] = {
     ConditionKey.CLOCK_STEPPED: ({"clock": ClockFacts(-7200.0, NOW - MINUTE)}, Severity.INFO, "set by -7200 s"),
     ConditionKey.ALERTS_FAILING: ({"alert_ways": [AlertWayFacts("mail", "No account can send now.", "Add one.", NOW - HOUR)]}, Severity.WARNING, "sent by mail: No account"),
     ConditionKey.METRICS_UNAVAILABLE: ({"metrics": MetricsFacts("127.0.0.1:9464", "the address is in use.", "Use another.")}, Severity.INFO, "on 127.0.0.1:9464: the address"),
+    ConditionKey.DRAINING: ({"drain": DrainFacts(NOW - HOUR)}, Severity.WARNING, "The service has been draining since "),
     ConditionKey.NO_MAIL: ({"mail_gap": MailGapFacts(7 * 3600.0)}, Severity.WARNING, "No message was accepted since"),
     ConditionKey.SPF_WRONG: (
         {"domains": [domain_trouble(Aspect.SPF, RecordProblem.SPF_SEVERAL, count=2)]},

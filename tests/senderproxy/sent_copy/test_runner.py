@@ -540,6 +540,25 @@ async def test_a_copy_in_progress_delays_neither_mail_nor_the_stop(tmp_path: Pat
         await place.office.until(lambda: len(place.folders.attempts) >= 2, "the other one")
 
 
+async def test_a_drain_waits_for_copies_that_are_due_and_not_for_those_of_later(tmp_path: Path) -> None:
+    async with copy_office(tmp_path) as place:
+        assert place.runner.under_way == 0
+        place.folders.release = threading.Event()
+        await place.office.submit()
+        await place.office.until(lambda: place.folders.attempts, "the attempt")
+        assert place.runner.under_way == 1
+        place.folders.release.set()
+        await place.until_stored(1)
+        assert place.runner.under_way == 0
+        place.folders.answers.append(LATER)
+        await place.office.submit()
+        await place.office.until(lambda: len(place.folders.attempts) == 2, "the second one")
+        await place.until_idle()
+        assert (await place.waiting(), place.runner.under_way) == (1, 0)
+        place.office.clock.ahead += timedelta(days=1).total_seconds()
+        assert place.runner.under_way == 1
+
+
 async def test_few_copies_are_stored_at_once_and_one_of_an_account(tmp_path: Path) -> None:
     async with copy_office(tmp_path) as place:
         for number in range(8):

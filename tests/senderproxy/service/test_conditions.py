@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from senderproxy.errors import SenderproxyError
 from senderproxy.learned import Instant
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
-from senderproxy.monitoring.facts import ApplicationFacts, ClockFacts, Facts, SpoolFacts, SpoolState
+from senderproxy.monitoring.facts import ApplicationFacts, ClockFacts, DrainFacts, Facts, SpoolFacts, SpoolState
 from senderproxy.service.condition_facts import FactCollector, application_facts
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.signing.rsa_key import load_certificate
@@ -193,6 +194,31 @@ async def test_the_status_line_of_systemd_names_the_worst_condition(tmp_path: Pa
         await office.ask(Verb.READ_VAULT)
         assert list(await conditions(office)) == ["unknown_provider"]
         assert "error: 1 account (anna) is at provider ionos, which" in notices.lines[-1]
+
+
+async def test_a_drain_is_in_the_status_line_and_a_condition_after_an_hour(tmp_path: Path) -> None:
+    notices = Notices()
+    async with running(tmp_path, notifier=notices) as office:
+        with pytest.raises(SenderproxyError, match="No listener has `proxy_from`"):
+            await office.ask(Verb.DRAIN, on=True)
+        [listener] = office.service.listeners
+        listener.settings = listener.settings.model_copy(update={"proxy_from": (ip_network("127.0.0.1"),)})
+        with pytest.raises(SenderproxyError, match="true or false"):
+            await office.ask(Verb.DRAIN, on="yes")
+        assert (await office.ask(Verb.DRAIN, on=True))["changed"]
+        assert notices.lines[-1].startswith("draining, listening on 127.0.0.1:")
+        again = await office.ask(Verb.DRAIN, on=True)
+        assert (again["changed"], again["checked"]) == (False, [listener.settings.name])
+        assert "draining" not in await conditions(office)
+        began = datetime.now(UTC) - timedelta(minutes=61)
+        office.service._facts.drain = DrainFacts(began)
+        entry = (await conditions(office))["draining"]
+        assert (entry["severity"], entry["since"]) == ("warning", began.isoformat(timespec="seconds"))
+        assert entry["hint"] == "Put it back: senderproxy drain --undo"
+        assert (await office.ask(Verb.DRAIN))["draining_since"] is not None
+        assert (await office.ask(Verb.DRAIN, on=False))["draining_since"] is None
+        assert "draining" not in notices.lines[-1]
+        assert "draining" not in await conditions(office)
 
 
 async def test_a_refused_reload_is_a_condition_until_one_succeeds(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from senderproxy.service import descriptors
 from senderproxy.service.listeners import Listeners
 from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.listener.smtp_client import HOSTNAME, MESSAGE, SmtpClient, until
+from tests.senderproxy.wire.test_proxy_header import tcp4, v2
 
 MAIL, RCPT = b"MAIL FROM:<anna@firma.example>\r\n", b"RCPT TO:<bert@kunde.example>\r\n"
 
@@ -169,6 +171,33 @@ async def test_a_reload_that_fails_changes_nothing_for_any_client() -> None:
         assert (await client.mail()).code == 250
         await one_session(listeners.open[0])
         await client.close()
+
+
+async def test_a_drain_lasts_over_a_reload_and_its_clients_are_counted() -> None:
+    port, intake = free_port(), RecordingIntake()
+    proxied = {"proxy_from": ["127.0.0.1"], "allow": ["192.168.1.0/24"]}
+    first = config(listener_on(port, **proxied))
+    async with listeners_of(first, intake) as listeners:
+        client = await SmtpClient.to(listeners.open[0], first=tcp4(IPv4Address("192.168.1.20")))
+        assert (await client.answer()).code == 220
+        listeners.drain(on=True)
+        second = config(listener_on(port, max_recipients=5, **proxied))
+        await listeners.replace(first, second)
+        assert await health_check(listeners) == 421
+        assert [listener.connections for listener in listeners.all] == [0, 1]
+        listeners.drain(on=False)
+        assert await health_check(listeners) == 220
+        await listeners.replace(second, config(listener_on(port, max_recipients=6, **proxied)))
+        assert await health_check(listeners) == 220
+        await client.close()
+
+
+async def health_check(listeners: Listeners) -> int:
+    """The code of the first reply to haproxy's LOCAL command."""
+    check = await SmtpClient.to(listeners.open[0], first=v2(0x20, 0x00, b""))
+    code = (await check.answer()).code
+    check.reset()
+    return code
 
 
 async def test_replaced_listeners_do_not_pile_up() -> None:

@@ -143,6 +143,7 @@ async def test_a_scrape_has_the_series_of_the_list_and_no_others(office: Office)
     assert found["senderproxy_accept_seconds_count"] == {("office",): 1.0}
     assert found["senderproxy_listener_connections_total"] == {("office",): 1.0}
     assert found["senderproxy_accounts"] == {(): 1.0}
+    assert found["senderproxy_draining"] == {(): 0.0}
     assert found["senderproxy_spool_accepts_messages"] == {(): 1.0}
     assert found["senderproxy_clients_turned_away_total"][("login_failed",)] == 0.0
     assert found["process_resident_memory_bytes"][()] > 1_000_000

@@ -72,7 +72,7 @@ class PageOffice:
             client.sendmail(path, [to], text)
 
 
-def _config(folder: Path, simulator: Simulator, role: str, url: str, more: str) -> str:
+def _config(folder: Path, simulator: Simulator, role: str, url: str, more: str, listener: str) -> str:
     quoted = json.dumps
     return f"""\
 [identity]
@@ -84,6 +84,7 @@ unlock = {quoted(f"key-file:{folder / 'vault.key'}")}
 name = "office"
 address = "127.0.0.1:0"
 mode = "queue"
+{listener}
 [providers.hoster]
 host = {quoted(simulator.host)}
 port = {simulator.port_tls}
@@ -108,11 +109,17 @@ sockets = {quoted(str(folder / "web"))}
 
 @asynccontextmanager
 async def page_office(
-    folder: Path, *, role: str = "operate", url: str = f"{ORIGIN}/", more: str = "", with_sockets: bool = True
+    folder: Path,
+    *,
+    role: str = "operate",
+    url: str = f"{ORIGIN}/",
+    more: str = "",
+    listener: str = "",
+    with_sockets: bool = True,
 ) -> AsyncIterator[PageOffice]:
     """An office from its start to its stop: anna can send, bert's password is refused."""
     async with simulated_provider() as simulator:
-        file = prepare(folder, simulator, role=role, url=url, more=more, with_sockets=with_sockets)
+        file = prepare(folder, simulator, role=role, url=url, more=more, listener=listener, with_sockets=with_sockets)
         config = load_config(file)
         accounts = VaultAccounts.open(config.vault.path, unlock_method(config.vault.unlock, None))
         service = Service(config, accounts, load=lambda: load_config(file))
@@ -146,13 +153,14 @@ def prepare(
     role: str,
     url: str = f"{ORIGIN}/",
     more: str = "",
+    listener: str = "",
     with_sockets: bool = True,
 ) -> Path:
     """Write the configuration, the vault and the folders of the page; return the configuration's path."""
     for name in ("web", "state") if with_sockets else ("state",):
         (folder / name).mkdir()
     file = folder / "senderproxy.toml"
-    file.write_text(_config(folder, simulator, role, url, more), encoding="utf-8")
+    file.write_text(_config(folder, simulator, role, url, more, listener), encoding="utf-8")
     make_key_file(folder / "vault.key")
     path, unlock = folder / "accounts.vault", unlock_method(f"key-file:{folder / 'vault.key'}", None)
     AccountEditor.create(path, unlock)

@@ -20,7 +20,7 @@ from tests.senderproxy.spool.sqlite.open_spool import sql
 from tests.senderproxy.web.page_office import HOSTILE, HOSTILE_REPLY, ORIGIN, PageOffice, browser, page_office
 
 PAGES = ("/", "/accounts", "/accounts/anna", "/queue", "/search", "/search?all=1", "/explain", "/volume")
-CHANGES = ("/queue/change", "/accounts/anna/resume")
+CHANGES = ("/queue/change", "/accounts/anna/resume", "/drain/undo")
 PASSWORD = "geheim-anna-12"
 
 
@@ -76,6 +76,21 @@ async def test_conditions_come_first_with_their_fix(tmp_path: Path) -> None:
         assert "Let it log in again" in account
         answer = await client.submit("/accounts/bert/resume")
         assert "The account may log in again." in text_of(answer)
+
+
+async def test_a_drain_is_shown_and_ended(tmp_path: Path) -> None:
+    more = 'proxy_from = ["127.0.0.1"]\nallow = ["192.168.1.0/24"]'
+    async with page_office(tmp_path, listener=more) as office, browser(office) as client:
+        await asyncio.to_thread(ask, office.sockets / "operate", new_request(Verb.DRAIN, on=True))
+        async with browser(office, Role.READ) as reader:
+            text = text_of(await reader.get("/"))
+            assert "Draining since" in text
+            assert "Put it back into service" not in text
+            assert (await reader.submit("/drain/undo")).status_code == 403
+        assert "Put it back into service" in text_of(await client.get("/"))
+        answer = await client.submit("/drain/undo")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "Draining" not in text_of(await client.get("/"))
 
 
 async def test_a_message_is_held_released_and_cancelled_and_its_history_names_the_user(tmp_path: Path) -> None:

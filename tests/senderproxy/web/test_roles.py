@@ -40,7 +40,7 @@ async def test_a_socket_answers_the_verbs_of_its_role_and_no_others(tmp_path: Pa
 
 
 def test_what_changes_something_is_not_for_reading() -> None:
-    changing = {Verb.QUEUE_CHANGE, Verb.RESUME, Verb.RELOAD, Verb.READ_VAULT, Verb.TOKEN, Verb.ALERT_TEST}
+    changing = {Verb.QUEUE_CHANGE, Verb.RESUME, Verb.DRAIN, Verb.RELOAD, Verb.READ_VAULT, Verb.TOKEN, Verb.ALERT_TEST}
     assert not [verb for verb in changing if ROLES.get(verb) is Role.READ]
     assert ROLES.get(Verb.TOKEN) is None
     assert ROLES.get(Verb.RELOAD) is None
