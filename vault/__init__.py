@@ -1,9 +1,9 @@
-"""Encrypted named records in one file, and sealed streams: the public interface.
+"""Encrypted named records in one file or another store, and sealed streams: the public interface.
 
-Guarantees: a record is returned exactly as it was stored, or an error gives the reason. FORMAT.md specifies the file,
-STREAM.md the stream.
+Guarantees: a record is returned exactly as it was stored, or an error gives the reason. FORMAT.md specifies the
+sealed bytes, STREAM.md the stream.
 
-Not here: the meaning of the records, the path of the file, the passphrase prompt.
+Not here: the meaning of the records, the place of the sealed bytes, the passphrase prompt.
 """
 
 from vault._errors import (
@@ -24,10 +24,10 @@ from vault._errors import (
     WouldLockOut,
     WrongKey,
 )
-from vault._file import Fingerprint
 from vault._keys import KeyFile, Keyring, Passphrase, SuppliedKey, Unlock
-from vault._store import UnlockInfo, Vault, VaultInfo
+from vault._store import Fingerprint, SealedSource, StoreWriter, VaultStore
 from vault._stream import StreamReader, StreamWriter
+from vault._vault import UnlockInfo, Vault, VaultInfo
 
 __all__ = [
     "Damage",
@@ -45,6 +45,8 @@ __all__ = [
     "NoSuchUnlock",
     "Passphrase",
     "RolledBack",
+    "SealedSource",
+    "StoreWriter",
     "StreamReader",
     "StreamWriter",
     "SuppliedKey",
@@ -55,6 +57,7 @@ __all__ = [
     "Vault",
     "VaultError",
     "VaultInfo",
+    "VaultStore",
     "WouldLockOut",
     "WrongKey",
 ]

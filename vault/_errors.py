@@ -20,7 +20,7 @@ class VaultError(Exception):
         self.path = path
         """The file concerned, once it is known."""
 
-    def set_path(self, path: Path) -> None:
+    def set_path(self, path: Path | None) -> None:
         """Name the file concerned, unless the error already names one (a key file, a lock)."""
         self.path = self.path or path
 
@@ -54,8 +54,15 @@ class Damaged(VaultError):
     def __init__(self, message: str, *, damage: Damage, hint: str | None = None) -> None:
         super().__init__(message, hint=hint or _PREVIOUS_GENERATION)
         self.damage = damage
+        self._is_usual = hint is None
+
+    @property
+    def hint(self) -> str:
+        """The remedy. Only a file has its previous generation beside it."""
+        return _OTHER_BACKUP if self._is_usual and self.path is None else super().hint
 
 
+_OTHER_BACKUP = "Use another backup."
 _PREVIOUS_GENERATION = (
     "The previous generation is in PATH.bak. To restore it: mv PATH PATH.damaged && cp -p PATH.bak PATH"
 )

@@ -16,12 +16,12 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
 from vault._errors import DiskError, Exists, InUse, Missing, UnsafeFile, VaultError
+from vault._store import Fingerprint
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: opening a FIFO must not block
 _WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -82,20 +82,6 @@ class SystemCalls:
         os.unlink(name, dir_fd=folder)
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """File status fields that show whether a path was replaced."""
-
-    device: int
-    inode: int
-    mtime_ns: int
-    size: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Self:
-        return cls(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
-
-
 class AccessRule(Enum):
     """Permitted owner and mode of a file."""
 
@@ -124,7 +110,7 @@ def read_private(
             _check_private(path, status, access)
             if single_name:
                 _check_names(path, file, folder, disk)
-            return _read_all(file, limit + 1, disk), Fingerprint.of(status)
+            return _read_all(file, limit + 1, disk), _fingerprint_of(status)
         finally:
             _close_quietly(file, disk)
 
@@ -132,11 +118,16 @@ def read_private(
 def fingerprint(path: Path, disk: SystemCalls) -> Fingerprint | None:
     """Return the fingerprint of the file at this path now, None if there is none."""
     try:
-        return Fingerprint.of(disk.lstat(str(path)))
+        return _fingerprint_of(disk.lstat(str(path)))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _vault_error(error, path) from error
+
+
+def _fingerprint_of(status: os.stat_result) -> Fingerprint:
+    """Return the file status fields that show whether a path was replaced."""
+    return Fingerprint((status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size))
 
 
 def _read_all(file: int, limit: int, disk: SystemCalls) -> bytes:
@@ -232,7 +223,7 @@ def replace(
     with _vault_errors(path), _folder_of(path, disk, _FOLDER) as folder:
         _remove_leftovers(path.name, folder, disk)
         previous = disk.lstat(path.name, folder)
-        if Fingerprint.of(previous) != expected:
+        if _fingerprint_of(previous) != expected:
             raise InUse(
                 "it was replaced by a program that does not hold the lock",
                 hint="Open it again, check its content, and repeat the change.",
@@ -276,7 +267,7 @@ class _Replacement:
             backup = self._disk.lstat(self._backup, self._folder)
         except FileNotFoundError:
             return False
-        return Fingerprint.of(backup) == Fingerprint.of(self._disk.lstat(self._name, self._folder))
+        return _fingerprint_of(backup) == _fingerprint_of(self._disk.lstat(self._name, self._folder))
 
     def make_durable(self) -> None:
         if not self._keep_previous:
@@ -318,7 +309,7 @@ def _write_temporary(
             _copy_owner(like, file, disk)
             _write_all(file, content, disk)
             disk.fsync(file)
-            written = Fingerprint.of(disk.fstat(file))
+            written = _fingerprint_of(disk.fstat(file))
         except BaseException:
             _close_quietly(file, disk)
             raise

@@ -1,497 +1,86 @@
-"""The vault: encrypted named records in one file.
+"""Store of a vault's sealed bytes: the port between the vault and the place of its bytes.
 
-Guarantees: every record read is authentic for this vault and this generation. A save takes effect completely or not at
-all. A reader needs no lock; a failed reload leaves it with its previous content.
+Guarantees: those stated at each method; `tests/vault/test_store.py` holds every implementation to them.
 
-Not here: the meaning of the records, the passphrase prompt, the time of a reload.
+Not here: the meaning of the bytes (_format, _seal), the store that is a file (_file_store).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain, count
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeAlias
-
-from vault import _file, _format, _seal
-from vault._errors import (
-    Damage,
-    Damaged,
-    NoBackend,
-    NoSuchRecord,
-    NoSuchUnlock,
-    RolledBack,
-    VaultError,
-    WouldLockOut,
-    WrongKey,
-)
-from vault._file import Fingerprint, SystemCalls, WriteLock
-from vault._format import Header, KeyWrapping, PassphraseWrapping, SealedVault, Stanza, UnknownWrapping
-from vault._keys import Unlock
-from vault._seal import OpenedVault, Secret
-
-ChangeRecord: TypeAlias = Callable[[str, bytes], bytes]  # name and record
-
-
-def _unchanged(_name: str, record: bytes) -> bytes:
-    return record
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
-class UnlockInfo:
-    """Kind and label of an unlock method, without its secret."""
+class Fingerprint:
+    """Value that shows whether stored bytes were replaced. Only the store that made it reads its parts."""
 
-    kind: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class VaultInfo:
-    """The header fields of a vault that is not unlocked. They are not authenticated."""
-
-    vault_id: str
-    generation: int
-    unlocks: tuple[UnlockInfo, ...]
+    parts: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _VaultContent:
-    """One opened generation. Replaced as a whole, never changed."""
+class SealedSource(ABC):
+    """Sealed bytes of one vault, for reading."""
 
-    opened: OpenedVault
-    data_key: Secret
-    label: str
-    fingerprint: Fingerprint
+    path: Path | None = None
+    """The file, to be named in errors; None if the bytes are in no file."""
 
+    @abstractmethod
+    def read(self, limit: int) -> tuple[bytes, Fingerprint]:
+        """Return the complete bytes of one generation, and their fingerprint. Needs no lock.
 
-@dataclass(slots=True)
-class _NextGeneration:
-    """Content that the next save will write."""
-
-    records: dict[str, Secret]
-    stanzas: tuple[Stanza, ...]
-    data_key: Secret
-    keep_previous: bool = True
-
-
-class Vault:
-    """Encrypted named records in one file.
-
-    A reader may stay open for any time. A writer holds a lock: open, change, save, close.
-    """
-
-    def __init__(
-        self, path: Path, unlock: Unlock, disk: SystemCalls, content: _VaultContent, lock: WriteLock | None
-    ) -> None:
-        """Internal: use `Vault.open`."""
-        self._path, self._unlock, self._disk, self._content, self._lock = path, unlock, disk, content, lock
-        self._next = _next_generation(content) if lock else None
-        self._closed = False
-
-    # ---- create, open, close ----
-
-    @classmethod
-    def create(
-        cls, path: Path | str, *, unlock: Unlock, label: str | None = None, disk: SystemCalls | None = None
-    ) -> None:
-        """Write a new, empty vault. Raises Exists if the file exists."""
-        vault_id, data_key = _seal.new_vault_id(), _seal.new_key()
-        stanza = unlock.wrap(_choose_label(unlock, label, ()), vault_id, data_key)
-        header = Header(vault_id, 1, _seal.new_salt(), (stanza,))
-        content, _ = _seal_and_verify(header, {}, data_key)
-        _file.create(Path(path), content, disk or SystemCalls())
-
-    @classmethod
-    def open(
-        cls,
-        path: Path | str,
-        *,
-        unlock: Unlock,
-        write: bool = False,
-        min_generation: int = 0,
-        disk: SystemCalls | None = None,
-    ) -> Self:
-        """Open a vault. Writing takes the lock or raises InUse; reading needs no lock.
-
-        `min_generation` is the generation that the caller stored elsewhere: an older file raises RolledBack. `disk`
-        makes the system calls; tests pass one that fails. Raises any VaultError.
+        Returns at most `limit` + 1 bytes: one more than `limit` shows the caller that there are too many. Raises
+        Missing, UnsafeFile or DiskError.
         """
-        path, disk = Path(path), disk or SystemCalls()
-        lock = WriteLock.take(path, disk) if write else None
-        try:
-            content = _load(path, unlock, disk, min_generation)
-        except BaseException:
-            if lock:
-                lock.release()
-            raise
-        return cls(path, unlock, disk, content, lock)
 
-    @classmethod
-    def inspect(cls, path: Path | str) -> VaultInfo:
-        """Read the unencrypted header of a vault, for instance to see which unlock methods it has."""
-        path = Path(path)
-        sealed, _ = _read(path, SystemCalls())
-        return VaultInfo(sealed.header.vault_id.hex(), sealed.header.generation, _unlock_infos(sealed.header.stanzas))
+    @abstractmethod
+    def fingerprint(self) -> Fingerprint | None:
+        """Return the fingerprint of the bytes stored now, None if there are none. Raises DiskError.
 
-    def close(self) -> None:
-        """Release the lock and discard unsaved changes."""
-        self._closed, self._next = True, None
-        if self._lock:
-            self._lock.release()
-            self._lock = None
+        It differs from that of the bytes before after each `replace`. An event loop calls this for each message: it
+        takes one system call at most, so a store behind a network returns what it was told last.
+        """
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class StoreWriter(ABC):
+    """The lock of a store, held by the only one who may write."""
 
-    def __repr__(self) -> str:
-        return f"<Vault {str(self._path)!r}, generation {self.generation}>"
+    @abstractmethod
+    def replace(self, sealed: bytes, *, expected: Fingerprint, keep_previous: bool) -> Fingerprint:
+        """Replace the bytes that have the fingerprint `expected`. Returns the new fingerprint.
 
-    # ---- identity ----
+        The new bytes are durable on return. If this raises, the old ones are still stored, unless the error says
+        otherwise. Without `keep_previous` no earlier bytes stay in the store; with it, a store may keep those before.
+        Raises InUse if other bytes are stored by now, or DiskError.
+        """
 
-    @property
-    def vault_id(self) -> str:
-        """Id in hexadecimal, the same in all generations and backups of this vault."""
-        return self._content.opened.header.vault_id.hex()
+    @abstractmethod
+    def release(self) -> None:
+        """Release the lock. Never raises. If the process is killed, the lock is released as well."""
 
-    @property
-    def generation(self) -> int:
-        """Number of saves. A caller stores it to detect a rollback."""
-        return self._content.opened.header.generation
 
-    @property
-    def opened_by(self) -> str:
-        """Label of the method that unlocked it."""
-        return self._content.label
+class VaultStore(SealedSource):
+    """Place of the sealed bytes of one vault, for reading and writing."""
 
-    def unlocks(self) -> tuple[UnlockInfo, ...]:
-        """All unlock methods, including changes that are not saved yet."""
-        return _unlock_infos(self._next.stanzas if self._next else self._content.opened.header.stanzas)
+    @abstractmethod
+    def create(self, sealed: bytes) -> None:
+        """Store the bytes of a new vault, durable on return. Raises Exists if there are any, which stay."""
 
-    def labels_opened_by(self, unlock: Unlock) -> tuple[str, ...]:
-        """Labels of the methods that this secret opens, including changes that are not saved yet. It may be none."""
-        self._check_open()
-        stanzas = self._next.stanzas if self._next else self._content.opened.header.stanzas
-        vault_id = self._content.opened.header.vault_id
-        return tuple(stanza.label for stanza in stanzas if unlock.try_unwrap(stanza, vault_id) is not None)
+    @abstractmethod
+    def open_writer(self) -> StoreWriter:
+        """Take the lock. Raises InUse while another writer has it, Missing without stored bytes."""
 
-    def derive_key(self, purpose: str) -> bytes:
-        """Return 32 secret bytes for a purpose outside the vault: the same until `rekey`, others in any other vault."""
-        self._check_open()
-        return _seal.caller_key(self._content.opened.header.vault_id, self._content.data_key, purpose)
 
-    # ---- records ----
+_UNCHANGED: Final = Fingerprint(())  # bytes in memory are never replaced
 
-    def names(self) -> tuple[str, ...]:
-        """Names of the records in byte order."""
-        self._check_open()
-        return tuple(_format.sorted_names(self._next.records if self._next else self._content.opened.frames))
 
-    def get(self, name: str) -> bytes:
-        """Return a record. Raises NoSuchRecord."""
-        self._check_open()
-        if self._next and name in self._next.records:
-            return self._next.records[name].reveal()
-        if not self._next and name in self._content.opened.frames:
-            return self._content.opened.read(name)
-        raise _no_such_record(name, len(self.names()), self._path)
+class SealedBytes(SealedSource):
+    """Sealed bytes in memory, for instance those of a backup."""
 
-    def put(self, name: str, record: bytes) -> None:
-        """Set a record; takes effect with the next save. Raises ValueError for an invalid name or size."""
-        if problem := _format.name_problem(name):
-            raise ValueError(problem)
-        if len(record) > _format.MAX_RECORD:
-            raise ValueError(f"a record holds {_format.MAX_RECORD} bytes at most, not {len(record)}")
-        self._check_writable().records[name] = Secret(bytes(record))
+    def __init__(self, sealed: bytes) -> None:
+        self._sealed = sealed
 
-    def remove(self, name: str) -> None:
-        """Remove a record; takes effect with the next save. Raises NoSuchRecord."""
-        if self._check_writable().records.pop(name, None) is None:
-            raise _no_such_record(name, len(self.names()), self._path)
+    def read(self, limit: int) -> tuple[bytes, Fingerprint]:
+        return self._sealed[: limit + 1], _UNCHANGED
 
-    def save(self) -> None:
-        """Write the next generation. It is durable on return; if this raises, the file is unchanged."""
-        changed, header = self._check_writable(), self._content.opened.header
-        header = Header(header.vault_id, header.generation + 1, _seal.new_salt(), changed.stanzas)
-        records = {name: record.reveal() for name, record in changed.records.items()}
-        content, opened = _seal_and_verify(header, records, changed.data_key)
-        written = _file.replace(
-            self._path,
-            content,
-            expected=self._content.fingerprint,
-            keep_previous=changed.keep_previous,
-            disk=self._disk,
-        )
-        self._content = _VaultContent(opened, changed.data_key, self._content.label, written)
-        changed.keep_previous = True
-
-    # ---- for a long-running reader ----
-
-    @property
     def fingerprint(self) -> Fingerprint:
-        """Fingerprint of the file that was read."""
-        return self._content.fingerprint
-
-    def fingerprint_on_disk(self) -> Fingerprint | None:
-        """Fingerprint of the file at the path now, None if there is none. Costs one stat. Raises DiskError."""
-        return _file.fingerprint(self._path, self._disk)
-
-    def changed_on_disk(self) -> bool:
-        """True if the file was replaced since it was read. Costs one stat."""
-        return self.fingerprint_on_disk() != self.fingerprint
-
-    def reload(self, *, min_generation: int = 0) -> None:
-        """Read the file again. If that raises, the previous content stays in use.
-
-        The current data key is tried first, so a passphrase is needed again only after a rekey.
-        """
-        self._check_open()
-        if self._next:
-            raise ValueError("a vault opened for writing has the newest content already")
-        self._content = _load(self._path, self._unlock, self._disk, min_generation, self._content)
-
-    # ---- unlock methods ----
-
-    def add_unlock(self, new: Unlock, *, label: str | None = None) -> str:
-        """Add an unlock method; takes effect with the next save. Returns its label.
-
-        Raises ValueError for an invalid label or too many methods.
-        """
-        changed = self._check_writable()
-        label = _choose_label(new, label, changed.stanzas)
-        stanzas = (*changed.stanzas, new.wrap(label, self._content.opened.header.vault_id, changed.data_key))
-        if problem := _format.stanzas_problem(stanzas):
-            raise ValueError(problem)
-        changed.stanzas = stanzas
-        return label
-
-    def replace_unlock(self, label: str, new: Unlock, *, new_label: str | None = None) -> str:
-        """Replace one unlock method with another, which may take over its label. Returns the new label."""
-        changed = self._check_writable()
-        before = changed.stanzas
-        try:
-            changed.stanzas = _without_stanza(label, before, self._path)
-            new_label = self.add_unlock(new, label=new_label)
-        except BaseException:
-            changed.stanzas = before
-            raise
-        changed.keep_previous = False
-        return new_label
-
-    def remove_unlock(self, label: str) -> None:
-        """Remove an unlock method; takes effect with the next save, which also removes NAME.bak.
-
-        A person who knew its secret may have kept the data key or a copy of the file. If that matters, call `rekey`
-        as well and change the secrets in the records. Raises NoSuchUnlock or WouldLockOut.
-        """
-        changed = self._check_writable()
-        rest = _without_stanza(label, changed.stanzas, self._path)
-        if not rest:
-            raise WouldLockOut(
-                f"{label!r} is the only unlock method", hint="Add another unlock method first.", path=self._path
-            )
-        changed.stanzas, changed.keep_previous = rest, False
-
-    def rekey(self, *unlocks: Unlock, drop: Collection[str] = ()) -> None:
-        """Use a new data key; takes effect with the next save, which also removes NAME.bak.
-
-        Each unlock method has to wrap the new key, so all must be given here. Those whose secret is not available are
-        named by label in `drop` and are removed. Raises WrongKey or WouldLockOut.
-        """
-        changed, vault_id = self._check_writable(), self._content.opened.header.vault_id
-        data_key = _seal.new_key()
-        kept: dict[str, Stanza] = {}
-        for unlock in unlocks:
-            matching = [
-                s for s in changed.stanzas if s.label not in drop and unlock.try_unwrap(s, vault_id) is not None
-            ]
-            if not matching:
-                raise _wrong_key(unlock, changed.stanzas, self._path)
-            kept |= {stanza.label: unlock.wrap(stanza.label, vault_id, data_key) for stanza in matching}
-        lost = [s.label for s in changed.stanzas if s.label not in kept and s.label not in drop]
-        if lost or not kept:
-            raise WouldLockOut(
-                f"a new data key would lock out: {', '.join(lost)}" if lost else "no unlock method would be left",
-                hint="Give every unlock method whose secret you have, and name the others to be dropped.",
-                path=self._path,
-            )
-        changed.stanzas = tuple(kept[s.label] for s in changed.stanzas if s.label in kept)
-        changed.data_key, changed.keep_previous = data_key, False
-
-    @classmethod
-    def rewrap(
-        cls, path: Path | str, *, old: Unlock, new: Unlock, label: str | None = None, disk: SystemCalls | None = None
-    ) -> None:
-        """Replace one unlock method with another and save. The others stay as they are."""
-        with cls.open(path, unlock=old, write=True, disk=disk) as box:
-            box.replace_unlock(box.opened_by, new, new_label=label)
-            box.save()
-
-    # ---- backups ----
-
-    def export(
-        self, path: Path | str, *, unlock: Unlock, label: str | None = None, change: ChangeRecord = _unchanged
-    ) -> None:
-        """Write the saved content to another file, with a data key of its own that only `unlock` opens.
-
-        `change` returns the record to write in the place of each. The backup is a vault itself: it can be opened, or
-        turned into the vault of another machine by `restore`.
-        Raises Exists if the file exists.
-        """
-        self._check_open()
-        opened, data_key = self._content.opened, _seal.new_key()
-        stanza = unlock.wrap(_choose_label(unlock, label, ()), opened.header.vault_id, data_key)
-        header = replace(opened.header, salt=_seal.new_salt(), stanzas=(stanza,))
-        records = {name: change(name, opened.read(name)) for name in opened.frames}
-        content, _ = _seal_and_verify(header, records, data_key)
-        _file.create(Path(path), content, self._disk)
-
-    @classmethod
-    def restore(
-        cls,
-        backup: Path | str,
-        path: Path | str,
-        *,
-        unlock: Unlock,
-        new: Unlock,
-        label: str | None = None,
-    ) -> None:
-        """Create a vault from a backup: `unlock` opens the backup, `new` will open the vault. Raises Exists."""
-        with cls.open(backup, unlock=unlock) as box:
-            box.export(path, unlock=new, label=label)
-
-    # ---- internal ----
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ValueError("the vault was closed")
-
-    def _check_writable(self) -> _NextGeneration:
-        self._check_open()
-        if self._next is None:
-            raise ValueError("the vault was opened for reading; to change it, open it with write=True")
-        return self._next
-
-
-def _no_such_record(name: str, count: int, path: Path) -> NoSuchRecord:
-    return NoSuchRecord(f"no record is called {name!r}", hint=f"It has {count} records; names() lists them.", path=path)
-
-
-# ---- reading ----
-
-
-def _read(path: Path, disk: SystemCalls) -> tuple[SealedVault, Fingerprint]:
-    content, fingerprint = _file.read_private(path, limit=_format.MAX_FILE, disk=disk, single_name=True)
-    with _errors_about(path):
-        return _format.read_sealed_vault(content), fingerprint
-
-
-def _load(
-    path: Path, unlock: Unlock, disk: SystemCalls, min_generation: int, known: _VaultContent | None = None
-) -> _VaultContent:
-    """Read, unlock (with the known data key if it still matches) and authenticate the file."""
-    sealed, fingerprint = _read(path, disk)
-    with _errors_about(path):
-        if known and _seal.matches_data_key(sealed, known.data_key):
-            data_key, label = known.data_key, known.label
-        else:
-            data_key, label = _find_data_key(sealed.header, unlock, path)
-        opened = _seal.open_sealed_vault(sealed, data_key)
-    if opened.header.generation < min_generation:
-        raise RolledBack(
-            f"this is generation {opened.header.generation}, but generation {min_generation} was already in use",
-            hint="If an older copy was restored on purpose, accept it. If not, find out who can write to the folder, "
-            "and restore the newest backup.",
-            path=path,
-        )
-    return _VaultContent(opened, data_key, label, fingerprint)
-
-
-def _find_data_key(header: Header, unlock: Unlock, path: Path) -> tuple[Secret, str]:
-    """Try the secret on every stanza of its kind. Return the data key and the label of the matching stanza."""
-    no_backend: NoBackend | None = None
-    for stanza in header.stanzas:
-        try:
-            data_key = unlock.try_unwrap(stanza, header.vault_id)
-        except NoBackend as error:  # another stanza may not need the missing part
-            no_backend = error
-            continue
-        if data_key is not None:
-            return data_key, stanza.label
-    raise no_backend or _wrong_key(unlock, header.stanzas, path)
-
-
-def _wrong_key(unlock: Unlock, stanzas: Sequence[Stanza], path: Path) -> WrongKey:
-    infos = _unlock_infos(stanzas)
-    methods = ", ".join(f"{info.kind} {info.label!r}" for info in infos)
-    if any(info.kind == unlock.kind for info in infos):
-        return WrongKey(f"this {unlock.kind} does not open it", hint=f"It opens with: {methods}", path=path)
-    return WrongKey(f"no {unlock.kind} opens it", hint=f"It opens with: {methods}", path=path)
-
-
-def _unlock_infos(stanzas: Sequence[Stanza]) -> tuple[UnlockInfo, ...]:
-    return tuple(UnlockInfo(_kind_name(stanza), stanza.label) for stanza in stanzas)
-
-
-def _kind_name(stanza: Stanza) -> str:
-    match stanza.wrapping:
-        case PassphraseWrapping():
-            return "passphrase"
-        case KeyWrapping(kind) | UnknownWrapping(kind):
-            return str(kind)
-
-
-@contextmanager
-def _errors_about(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except VaultError as error:
-        error.set_path(path)
-        raise
-
-
-# ---- writing ----
-
-
-def _next_generation(content: _VaultContent) -> _NextGeneration:
-    opened = content.opened
-    records = {name: Secret(opened.read(name)) for name in opened.frames}
-    return _NextGeneration(records, opened.header.stanzas, content.data_key)
-
-
-def _seal_and_verify(header: Header, records: Mapping[str, bytes], data_key: Secret) -> tuple[bytes, OpenedVault]:
-    """Encrypt, then decrypt and compare: no file is replaced before the new content was verified."""
-    content = _seal.seal(header, records, data_key)
-    if len(content) > _format.MAX_FILE:
-        raise ValueError(f"the records need more than the {_format.MAX_FILE // 2**20} MiB of a vault")
-    opened = _seal.open_sealed_vault(_format.read_sealed_vault(content), data_key)
-    if any(opened.read(name) != record for name, record in records.items()) or len(opened.frames) != len(records):
-        raise Damaged(
-            "the encrypted content did not decrypt to the same records",
-            damage=Damage.ALTERED,
-            hint="Nothing was written. Check this machine's memory and its cryptography library.",
-        )
-    return content, opened
-
-
-def _choose_label(unlock: Unlock, label: str | None, taken: Sequence[Stanza]) -> str:
-    """Return the given label, or the name of the kind, with a number if that is taken."""
-    labels = {stanza.label for stanza in taken}
-    if label is None:
-        numbered = (f"{unlock.kind}-{number}" for number in count(2))
-        return next(name for name in chain([unlock.kind], numbered) if name not in labels)
-    if not _format.is_valid_label(label):
-        raise ValueError("a label has 1 to 64 letters, digits and any of . _ @ : + / -")
-    if label in labels:
-        raise ValueError(f"an unlock method called {label!r} exists already")
-    return label
-
-
-def _without_stanza(label: str, stanzas: Sequence[Stanza], path: Path) -> tuple[Stanza, ...]:
-    rest = tuple(stanza for stanza in stanzas if stanza.label != label)
-    if len(rest) == len(stanzas):
-        labels = ", ".join(stanza.label for stanza in stanzas)
-        raise NoSuchUnlock(f"no unlock method is called {label!r}", hint=f"It has: {labels}", path=path)
-    return rest
+        return _UNCHANGED

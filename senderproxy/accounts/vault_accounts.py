@@ -231,7 +231,7 @@ class VaultAccounts(Accounts):
         if self._reading is not None:
             return False
         try:
-            current = self._vault.fingerprint_on_disk()
+            current = self._vault.stored_fingerprint()
         except VaultError as error:
             self._set_problem(accounts_error(error))
             return False

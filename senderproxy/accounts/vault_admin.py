@@ -38,11 +38,15 @@ class VaultFacts:
 
 def inspect(path: Path | str) -> VaultFacts:
     """Read the unencrypted part of the file. Raises AccountsError."""
+    return inspect_with_octets(path)[0]
+
+
+def inspect_with_octets(path: Path | str) -> tuple[VaultFacts, bytes]:
+    """The same, with all octets of the file, still sealed. Raises AccountsError."""
     with _errors_translated():
         info = Vault.inspect(path)
-    return VaultFacts(
-        str(path), info.vault_id, info.generation, tuple((unlock.kind, unlock.label) for unlock in info.unlocks)
-    )
+    unlocks = tuple((unlock.kind, unlock.label) for unlock in info.unlocks)
+    return VaultFacts(str(path), info.vault_id, info.generation, unlocks), info.sealed
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from tests.vault.conftest import FIRST, Cabinet
 from tests.vault.disks import CALLS, counting, failing
 from vault import DiskError, InUse, KeyFile, UnsafeFile, Vault, VaultError, WrongKey
 from vault._file import SystemCalls
+from vault._file_store import FileStore
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -265,7 +266,7 @@ def test_the_lock_text_holds_no_arguments(cabinet: Cabinet, monkeypatch: pytest.
 
 def test_the_new_content_is_synced_before_it_takes_the_name_and_the_folder_after(cabinet: Cabinet) -> None:
     disk = counting()
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True, disk=disk) as box:
+    with Vault.open(FileStore(cabinet.path, disk), unlock=cabinet.key, write=True) as box:
         disk.armed = True
         box.save()
     calls = [call for call in disk.calls if call in ("write", "fsync", "close", "link", "rename")]
@@ -312,7 +313,7 @@ def test_a_save_that_fails_at_any_call_leaves_the_old_content_in_force_and_can_b
         before, after = cabinet.read(), {**FIRST, "anna": f"geheim-{generation}".encode()}
         (cabinet.folder / ".office.vault.0123456789abcdef.tmp").touch()  # a leftover to remove
         disk = failing(number, error)
-        with Vault.open(cabinet.path, unlock=cabinet.key, write=True, disk=disk) as box:
+        with Vault.open(FileStore(cabinet.path, disk), unlock=cabinet.key, write=True) as box:
             box.put("anna", after["anna"])
             if rekey:
                 box.rekey(cabinet.key)
@@ -344,7 +345,7 @@ def test_a_disk_that_breaks_for_good_at_any_call_leaves_one_generation_whole(cab
         generation = cabinet.generation()
         before, after = cabinet.read(), {**FIRST, "anna": f"geheim-{generation}".encode()}
         disk = failing(number, errno.EIO, permanently=True)
-        box = Vault.open(cabinet.path, unlock=cabinet.key, write=True, disk=disk)
+        box = Vault.open(FileStore(cabinet.path, disk), unlock=cabinet.key, write=True)
         box.put("anna", after["anna"])
         if rekey:
             box.rekey(cabinet.key)
@@ -371,7 +372,7 @@ def test_a_vault_or_a_key_that_cannot_be_made_whole_is_not_made(tmp_path: Path) 
         disk = failing(number, errno.ENOSPC)
         disk.armed = True
         try:
-            Vault.create(tmp_path / "vault", unlock=key, disk=disk)
+            Vault.create(FileStore(tmp_path / "vault", disk), unlock=key)
         except DiskError:
             assert not (tmp_path / "vault").exists()
         else:
@@ -385,11 +386,11 @@ def test_a_file_system_that_cannot_hold_a_vault_is_told_as_such(cabinet: Cabinet
     with Vault.open(cabinet.path, unlock=cabinet.key) as box:
         disk = counting()
         disk.armed = True
-        Vault.create(cabinet.folder / "model", unlock=cabinet.key, disk=disk)
+        Vault.create(FileStore(cabinet.folder / "model", disk), unlock=cabinet.key)
         stick = failing(disk.calls.index("link") + 1, errno.EPERM)
         stick.armed = True
         with pytest.raises(DiskError) as caught:
-            Vault.create(cabinet.folder / "backup", unlock=cabinet.key, disk=stick)
+            Vault.create(FileStore(cabinet.folder / "backup", stick), unlock=cabinet.key)
         assert "FAT" in caught.value.hint
         assert box.get("anna") == FIRST["anna"]
     assert "backup" not in cabinet.files()
@@ -455,7 +456,7 @@ def test_whoever_reads_while_a_hundred_generations_are_written_reads_one_of_them
             reads += 1
             with Vault.open(cabinet.path, unlock=cabinet.key) as fresh:
                 seen.add(one_generation(fresh))
-            if long_running.changed_on_disk():
+            if long_running.is_replaced():
                 long_running.reload(min_generation=long_running.generation)
             one_generation(long_running)
     assert writer.returncode == 0

@@ -1,479 +1,316 @@
-"""The public Vault class."""
+"""The port of the stores: one table for every implementation, and a vault over each."""
 
-import logging
-import os
-import stat
-import traceback
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.vault.conftest import FIRST, Cabinet
-from tests.vault.disks import counting
+from tests.vault.stores import LIMIT, PLACES, Place
 from vault import (
     Damaged,
     Exists,
     InUse,
     KeyFile,
     Missing,
-    NoSuchRecord,
-    NoSuchUnlock,
     Passphrase,
     RolledBack,
-    UnlockInfo,
-    UnsafeFile,
     Vault,
     VaultError,
-    WouldLockOut,
     WrongKey,
-    _store,
 )
+from vault._store import SealedBytes
 
 
-def test_records_come_back_as_they_were_put(cabinet: Cabinet) -> None:
-    assert cabinet.read() == FIRST
-    assert cabinet.generation() == 2
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    folder = tmp_path / "place"
+    folder.mkdir(0o700)
+    return PLACES[request.param](folder)
 
 
-def test_a_new_vault_is_empty_and_private(tmp_path: Path) -> None:
-    key = KeyFile.generate(tmp_path / "key")
-    Vault.create(tmp_path / "vault", unlock=key)
-    assert stat.S_IMODE((tmp_path / "vault").stat().st_mode) == 0o600
-    with Vault.open(tmp_path / "vault", unlock=key) as box:
-        assert box.names() == ()
-        assert box.generation == 1
+# ---- reading ----
 
 
-def test_creating_a_vault_never_overwrites_one(cabinet: Cabinet) -> None:
-    with pytest.raises(Exists):
-        Vault.create(cabinet.path, unlock=cabinet.key)
-    assert cabinet.read() == FIRST
-
-
-def test_changes_show_at_once_to_the_writer_and_to_others_after_the_save(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        box.put("dora", b"geheim-4")
-        box.put("anna", b"geheim-new")
-        box.remove("bert")
-        assert box.names() == ("anna", "carl", "dora")
-        assert box.get("anna") == b"geheim-new"
-        assert cabinet.read() == FIRST
-        box.save()
-        assert cabinet.read() == {"anna": b"geheim-new", "carl": b"", "dora": b"geheim-4"}
-        box.remove("carl")
-        box.save()
-        assert box.generation == 4
-    assert cabinet.read() == {"anna": b"geheim-new", "dora": b"geheim-4"}
-
-
-def test_what_was_not_saved_is_gone(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        box.put("dora", b"x")
-    assert cabinet.read() == FIRST
-
-
-def test_the_generation_before_lies_beside_it_and_opens(cabinet: Cabinet) -> None:
-    cabinet.write({"anna": b"geheim-new"})
-    with Vault.open(cabinet.folder / "office.vault.bak", unlock=cabinet.key) as box:
-        assert box.generation == 2
-        assert box.get("anna") == FIRST["anna"]
-    assert cabinet.files() == {"office.vault", "office.vault.bak", "office.vault.lock", "office.key"}
-
-
-def test_every_save_is_sealed_afresh(cabinet: Cabinet) -> None:
-    before = cabinet.path.read_bytes()
-    cabinet.write({})
-    after = cabinet.path.read_bytes()
-    assert len(before) == len(after)
-    assert before[-272:] != after[-272:]
-
-
-def test_a_record_that_is_not_there_is_said_so(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        for use in (box.get, box.remove):
-            with pytest.raises(NoSuchRecord, match="no record is called 'zoe'"):
-                use("zoe")
-
-
-@pytest.mark.parametrize("name", ["", "x" * 256, "a\nb"])
-def test_a_name_no_record_can_bear_is_refused_when_it_is_put(cabinet: Cabinet, name: str) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box, pytest.raises(ValueError, match="name"):
-        box.put(name, b"")
-
-
-def test_a_record_too_large_is_refused_when_it_is_put(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        with pytest.raises(ValueError, match="at most"):
-            box.put("big", bytes(1024 * 1024 + 1))
-        box.put("big", bytes(1024 * 1024))
-        box.save()
-    assert len(cabinet.read()["big"]) == 1024 * 1024
-
-
-def test_a_vault_opened_for_reading_is_not_written_and_takes_no_lock(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box, Vault.open(cabinet.path, unlock=cabinet.key, write=True):
-        for use in (lambda: box.put("x", b""), lambda: box.remove("anna"), box.save):
-            with pytest.raises(ValueError, match="write=True"):
-                use()
-
-
-def test_a_closed_vault_is_closed(cabinet: Cabinet) -> None:
-    box = Vault.open(cabinet.path, unlock=cabinet.key)
-    box.close()
-    box.close()
-    for use in (box.names, lambda: box.get("anna"), box.reload, box.save):
-        with pytest.raises(ValueError, match="closed"):
-            use()
-
-
-# ---- the wrong key, the wrong file ----
-
-
-def test_a_wrong_key_is_told_from_a_missing_way_in(cabinet: Cabinet) -> None:
-    other = KeyFile.generate(cabinet.folder / "other.key")
-    with pytest.raises(WrongKey, match="this key-file does not open it") as caught:
-        Vault.open(cabinet.path, unlock=other)
-    assert "key-file 'key-file'" in caught.value.hint
-    with pytest.raises(WrongKey, match="no passphrase opens it"):
-        Vault.open(cabinet.path, unlock=Passphrase("geheim-x"))
-
-
-def test_a_missing_vault_is_named_and_no_lock_file_appears(tmp_path: Path) -> None:
-    key = KeyFile.generate(tmp_path / "key")
-    for write in (False, True):
-        with pytest.raises(Missing, match="nowhere"):
-            Vault.open(tmp_path / "nowhere", unlock=key, write=write)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
-
-
-def test_what_a_vault_shows_without_a_key(cabinet: Cabinet) -> None:
-    seen = Vault.inspect(cabinet.path)
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
-        assert (seen.vault_id, seen.generation, seen.unlocks) == (box.vault_id, box.generation, box.unlocks())
-    assert seen.unlocks == (UnlockInfo("key-file", "key-file"),)
-    cabinet.path.write_bytes(cabinet.path.read_bytes()[:-1])
-    with pytest.raises(Damaged):
-        Vault.inspect(cabinet.path)
-
-
-def test_a_failed_opening_for_writing_lets_go_of_the_lock(cabinet: Cabinet) -> None:
-    other = KeyFile.generate(cabinet.folder / "other.key")
-    with pytest.raises(WrongKey):
-        Vault.open(cabinet.path, unlock=other, write=True)
-    cabinet.write({})
-
-
-# ---- rollback ----
-
-
-def test_an_older_copy_put_back_is_noticed_by_who_remembers(cabinet: Cabinet) -> None:
-    old = cabinet.path.read_bytes()
-    cabinet.write({"anna": b"geheim-new"})
-    cabinet.path.write_bytes(old)
-    with pytest.raises(RolledBack, match="generation 2, but generation 3"):
-        Vault.open(cabinet.path, unlock=cabinet.key, min_generation=3)
-    with Vault.open(cabinet.path, unlock=cabinet.key, min_generation=2) as box:
-        assert box.generation == 2
-
-
-# ---- a long-running reader ----
-
-
-def test_a_reader_sees_a_change_and_takes_it_up(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
-        assert not box.changed_on_disk()
-        cabinet.write({"anna": b"geheim-new"})
-        assert box.changed_on_disk()
-        assert box.get("anna") == FIRST["anna"]
-        box.reload()
-        assert box.get("anna") == b"geheim-new"
-        assert box.generation == 3
-        assert not box.changed_on_disk()
-
-
-def test_a_look_for_changes_costs_one_system_call(cabinet: Cabinet) -> None:
-    disk = counting()
-    with Vault.open(cabinet.path, unlock=cabinet.key, disk=disk) as box:
-        disk.armed = True
-        box.changed_on_disk()
-    assert disk.calls == ["lstat"]
-
-
-def test_a_reload_needs_no_passphrase_stretched_until_the_data_key_changes(tmp_path: Path) -> None:
-    counted = CountedPassphrase("geheim-count")
-    path = tmp_path / "vault"
-    Vault.create(path, unlock=counted)
-    with Vault.open(path, unlock=counted) as box:
-        with Vault.open(path, unlock=counted, write=True) as writer:
-            counted.tries = 0
-            writer.save()
-            box.reload()
-            assert counted.tries == 0
-            writer.rekey(counted)
-            writer.save()
-        counted.tries = 0
-        box.reload()
-        assert counted.tries == 1
-        assert box.generation == 3
-
-
-class CountedPassphrase(Passphrase):
-    tries = 0
-
-    def try_unwrap(self, stanza: object, vault_id: bytes) -> object:  # type: ignore[override]
-        self.tries += 1
-        return super().try_unwrap(stanza, vault_id)  # type: ignore[arg-type]
-
-
-def test_a_reload_that_fails_leaves_the_reader_with_what_it_had(cabinet: Cabinet) -> None:
-    whole = cabinet.path.read_bytes()
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
-        spoilt = (
-            whole[:-1],
-            whole + b"\n",
-            whole[:400] + bytes([whole[400] ^ 1]) + whole[401:],
-            b"",
-        )
-        for content in spoilt:
-            cabinet.path.write_bytes(content)
-            assert box.changed_on_disk()
-            with pytest.raises(Damaged):
-                box.reload()
-            assert {name: box.get(name) for name in box.names()} == FIRST
-        cabinet.path.unlink()
-        assert box.changed_on_disk()
-        with pytest.raises(Missing):
-            box.reload()
-        assert box.get("anna") == FIRST["anna"]
-        cabinet.path.write_bytes(whole)
-        with pytest.raises(UnsafeFile):
-            box.reload()
-        cabinet.path.chmod(0o600)
-        box.reload(min_generation=box.generation)
-
-
-def test_a_reader_whose_way_in_was_removed_is_told_and_keeps_what_it_had(cabinet: Cabinet) -> None:
-    other = KeyFile.generate(cabinet.folder / "other.key")
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
-        with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as writer:
-            writer.add_unlock(other, label="other")
-            writer.rekey(other, drop={"key-file"})
-            writer.save()
-        with pytest.raises(WrongKey):
-            box.reload()
-        assert box.get("anna") == FIRST["anna"]
-
-
-def test_a_writer_does_not_reload(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box, pytest.raises(ValueError, match="newest"):
-        box.reload()
-
-
-def test_a_vault_exchanged_behind_a_writers_back_is_not_overwritten(cabinet: Cabinet) -> None:
-    backup = cabinet.path.read_bytes()
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        box.put("dora", b"x")
-        cabinet.path.unlink()
-        cabinet.path.write_bytes(backup)
-        cabinet.path.chmod(0o600)
-        with pytest.raises(InUse, match="does not hold the lock"):
-            box.save()
-    assert cabinet.read() == FIRST
-
-
-# ---- unlock methods ----
-
-
-def test_each_of_several_ways_opens_the_same_vault(cabinet: Cabinet) -> None:
-    second, third = KeyFile.generate(cabinet.folder / "2.key"), Passphrase("geheim-three")
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        assert box.add_unlock(second) == "key-file-2"
-        assert box.add_unlock(third, label="anna@office") == "anna@office"
-        box.save()
-    for method, label in ((cabinet.key, "key-file"), (second, "key-file-2"), (third, "anna@office")):
-        with Vault.open(cabinet.path, unlock=method) as box:
-            assert box.opened_by == label
-            assert box.get("anna") == FIRST["anna"]
-    assert box.unlocks() == (
-        UnlockInfo("key-file", "key-file"),
-        UnlockInfo("key-file", "key-file-2"),
-        UnlockInfo("passphrase", "anna@office"),
-    )
-
-
-def test_a_way_that_was_removed_opens_neither_the_vault_nor_a_copy_beside_it(cabinet: Cabinet) -> None:
-    second = KeyFile.generate(cabinet.folder / "2.key")
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        box.add_unlock(second)
-        box.save()
-        box.remove_unlock("key-file")
-        box.save()
-    assert "office.vault.bak" not in cabinet.files()
-    with pytest.raises(WrongKey):
-        Vault.open(cabinet.path, unlock=cabinet.key)
-    with Vault.open(cabinet.path, unlock=second, write=True) as box:
-        assert box.get("anna") == FIRST["anna"]
-        box.save()
-    assert "office.vault.bak" in cabinet.files()  # from here on the previous generation is kept again
-
-
-def test_the_last_way_in_is_not_removed(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        with pytest.raises(WouldLockOut):
-            box.remove_unlock("key-file")
-        with pytest.raises(NoSuchUnlock, match="'nobody'") as caught:
-            box.remove_unlock("nobody")
-        assert "key-file" in caught.value.hint
-        box.save()
-    assert cabinet.read() == FIRST
-
-
-@pytest.mark.parametrize("label", ["", "two words", "ä", "x" * 65])
-def test_a_label_that_cannot_be_written_is_refused(cabinet: Cabinet, label: str) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box, pytest.raises(ValueError, match="label"):
-        box.add_unlock(cabinet.key, label=label)
-
-
-def test_a_label_is_given_once(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box, pytest.raises(ValueError, match="already"):
-        box.add_unlock(cabinet.key, label="key-file")
-
-
-def test_there_is_an_end_to_the_ways_in(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        for _ in range(31):
-            box.add_unlock(cabinet.key)
-        with pytest.raises(ValueError, match="more than 32"):
-            box.add_unlock(cabinet.key)
-        box.save()
-    assert cabinet.read() == FIRST
-
-
-def test_rewrapping_exchanges_one_way_and_keeps_the_label_free_for_the_new_one(cabinet: Cabinet) -> None:
-    second = KeyFile.generate(cabinet.folder / "2.key")
-    Vault.rewrap(cabinet.path, old=cabinet.key, new=second)
-    with pytest.raises(WrongKey):
-        Vault.open(cabinet.path, unlock=cabinet.key)
-    with Vault.open(cabinet.path, unlock=second) as box:
-        assert box.unlocks() == (UnlockInfo("key-file", "key-file"),)
-        assert box.get("bert") == FIRST["bert"]
-    assert "office.vault.bak" not in cabinet.files()
-
-
-def test_a_rewrap_to_a_key_that_is_not_there_changes_nothing(cabinet: Cabinet) -> None:
+def test_where_nothing_is_stored_nothing_is_read_and_no_lock_taken(place: Place) -> None:
+    store = place.store()
+    assert store.fingerprint() is None
     with pytest.raises(Missing):
-        Vault.rewrap(cabinet.path, old=cabinet.key, new=KeyFile(cabinet.folder / "nowhere"))
-    assert cabinet.read() == FIRST
-    assert cabinet.generation() == 2
+        store.read(LIMIT)
+    with pytest.raises(Missing):
+        store.open_writer()
 
 
-def test_after_a_rekey_the_old_data_key_opens_nothing_new(cabinet: Cabinet) -> None:
-    phrase = Passphrase("geheim-rekey")
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        box.add_unlock(phrase)
-        box.save()
-        old_key = box._content.data_key
-        with pytest.raises(WouldLockOut, match="passphrase"):
-            box.rekey(cabinet.key)
-        with pytest.raises(WrongKey):
-            box.rekey(cabinet.key, Passphrase("geheim-typo"))
-        box.rekey(cabinet.key, phrase)
-        box.put("dora", b"geheim-4")
-        box.save()
-        assert box._content.data_key != old_key
-    assert "office.vault.bak" not in cabinet.files()
-    for method in (cabinet.key, phrase):
-        with Vault.open(cabinet.path, unlock=method) as box:
-            assert box.get("anna") == FIRST["anna"]
-            assert box.get("dora") == b"geheim-4"
+def test_stored_bytes_are_read_as_they_are_with_their_fingerprint(place: Place) -> None:
+    sealed = bytes(range(256)) * 300
+    place.store().create(sealed)
+    store = place.store()
+    assert store.read(LIMIT) == (sealed, store.fingerprint())
 
 
-def test_a_rekey_that_drops_every_way_is_refused(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        with pytest.raises(WouldLockOut):
-            box.rekey(drop={"key-file"})
-        with pytest.raises(WrongKey):
-            box.rekey(cabinet.key, drop={"key-file"})
-
-
-# ---- backups ----
-
-
-def test_a_backup_under_a_passphrase_makes_the_vault_of_another_machine(cabinet: Cabinet, tmp_path: Path) -> None:
-    phrase = Passphrase("geheim-backup")
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
-        box.export(tmp_path / "stick.vault", unlock=phrase)
-        vault_id = box.vault_id
-    with pytest.raises(WrongKey):
-        Vault.open(tmp_path / "stick.vault", unlock=cabinet.key)
-    new = KeyFile.generate(tmp_path / "new.key")
-    Vault.restore(tmp_path / "stick.vault", tmp_path / "new.vault", unlock=phrase, new=new)
-    with Vault.open(tmp_path / "new.vault", unlock=new, min_generation=2) as box:
-        assert {name: box.get(name) for name in box.names()} == FIRST
-        assert box.vault_id == vault_id
-        assert box.unlocks() == (UnlockInfo("key-file", "key-file"),)
-
-
-def test_neither_a_backup_nor_a_restored_vault_overwrites_anything(cabinet: Cabinet, tmp_path: Path) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
-        box.export(tmp_path / "stick.vault", unlock=cabinet.key)
-        with pytest.raises(Exists):
-            box.export(tmp_path / "stick.vault", unlock=cabinet.key)
+def test_what_is_stored_already_is_not_overwritten_by_a_new_vault(place: Place) -> None:
+    place.store().create(b"first")
     with pytest.raises(Exists):
-        Vault.restore(tmp_path / "stick.vault", cabinet.path, unlock=cabinet.key, new=cabinet.key)
-    assert cabinet.read() == FIRST
+        place.store().create(b"second")
+    assert place.sealed() == b"first"
 
 
-def test_a_writer_exports_what_is_in_force_not_what_it_has_not_saved(cabinet: Cabinet, tmp_path: Path) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        box.put("dora", b"x")
-        box.export(tmp_path / "stick.vault", unlock=cabinet.key)
-    with Vault.open(tmp_path / "stick.vault", unlock=cabinet.key) as box:
-        assert "dora" not in box.names()
+@pytest.mark.parametrize("limit", [0, 3, 4, 5, 6])
+def test_a_reading_stops_one_octet_behind_the_limit(place: Place, limit: int) -> None:
+    place.store().create(b"12345")
+    for source in (place.store(), SealedBytes(b"12345")):
+        assert source.read(limit)[0] == b"12345"[: limit + 1]
 
 
-# ---- secrets are never shown ----
+def test_a_reader_beside_a_writer_reads_one_generation_complete(place: Place) -> None:
+    place.store().create(bytes(200_000))
+    faults: list[BaseException] = []
 
-
-def test_no_secret_shows_in_any_repr_log_line_or_traceback(cabinet: Cabinet, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    shown = []
-    with Vault.open(cabinet.path, unlock=cabinet.key, write=True) as box:
-        box.put("dora", b"geheim-dora")
-        shown += [repr(box), repr(box._next), repr(box._content), repr(vars(box))]
+    def write() -> None:
         try:
-            box.get("zoe")
-        except VaultError as error:
-            shown.append("".join(traceback.TracebackException.from_exception(error, capture_locals=True).format()))
-    key = cabinet.key_path.read_text().split()[1]
-    assert not [text for text in [*shown, caplog.text] if "geheim" in text or key in text]
+            for number in range(1, 60):
+                place.replace(bytes([number]) * 200_000)
+        except BaseException as error:
+            faults.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    store = place.store()
+    seen: set[int] = set()
+    while writer.is_alive() or not seen:
+        sealed, _ = store.read(LIMIT)
+        assert len(sealed) == 200_000
+        assert len(set(sealed)) == 1
+        seen.add(sealed[0])
+    writer.join()
+    assert not faults
+    assert place.sealed() == bytes([59]) * 200_000
 
 
-def test_records_and_names_are_not_in_the_file(cabinet: Cabinet) -> None:
-    content = cabinet.path.read_bytes()
-    assert not any(word in content for word in (b"geheim", b"anna", b"bert"))
+# ---- writing ----
 
 
-class FaultyMemory(dict[str, bytes]):
-    """Records as on a machine with a memory fault: each read differs from the stored value."""
+def test_a_replacement_shows_in_the_fingerprint_to_everybody(place: Place) -> None:
+    store, reader = place.store(), place.store()
+    store.create(b"first")
+    _, before = reader.read(LIMIT)
+    writer = store.open_writer()
+    after = writer.replace(b"other", expected=before, keep_previous=True)
+    assert after != before
+    assert reader.fingerprint() == store.fingerprint() == after
+    assert reader.read(LIMIT) == (b"other", after)
+    last = writer.replace(b"third", expected=after, keep_previous=False)
+    writer.release()
+    assert last not in (before, after)
+    assert reader.read(LIMIT) == (b"third", last)
 
-    def __getitem__(self, name: str) -> bytes:
-        return super().__getitem__(name)[:-1] + b"?"
+
+@pytest.mark.parametrize("keep_previous", [True, False])
+def test_only_the_bytes_that_were_read_are_replaced(place: Place, keep_previous: bool) -> None:
+    store = place.store()
+    store.create(b"first")
+    _, read = store.read(LIMIT)
+    writer = store.open_writer()
+    writer.replace(b"other", expected=read, keep_previous=True)
+    with pytest.raises(InUse):
+        writer.replace(b"third", expected=read, keep_previous=keep_previous)
+    writer.release()
+    assert place.sealed() == b"other"
 
 
-def test_what_does_not_read_back_as_it_was_sealed_is_never_written(cabinet: Cabinet) -> None:
-    with Vault.open(cabinet.path, unlock=cabinet.key) as box:
-        content = box._content
-        with pytest.raises(Damaged, match="did not decrypt to the same records") as caught:
-            _store._seal_and_verify(content.opened.header, FaultyMemory(FIRST), content.data_key)
-    assert "Nothing was written" in caught.value.hint
+def test_one_writer_at_a_time(place: Place) -> None:
+    place.store().create(b"first")
+    with place.another_writer() as holder:
+        with pytest.raises(InUse):
+            place.store().open_writer()
+        assert place.sealed() == b"first"  # reading needs no lock
+        holder.communicate("go\n")
+    place.replace(b"other")
+    writer = place.store().open_writer()
+    with pytest.raises(InUse):
+        place.store().open_writer()
+    writer.release()
+    place.replace(b"third")
+    assert place.sealed() == b"third"
 
 
-def test_the_owner_of_a_vault_root_rewrites_stays_its_owner(cabinet: Cabinet) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
-    os.chown(cabinet.path, 65534, 65534)
-    cabinet.write({"anna": b"geheim-new"})
-    for name in ("office.vault", "office.vault.bak", "office.vault.lock"):
-        status = (cabinet.folder / name).stat()
-        assert (status.st_uid, status.st_gid) == (65534, 65534)
+def test_the_lock_of_a_killed_writer_is_released(place: Place) -> None:
+    place.store().create(b"first")
+    with place.another_writer() as holder:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(60)
+    place.replace(b"other")
+    assert place.sealed() == b"other"
+
+
+def test_no_earlier_bytes_stay_where_the_writer_forbids_it(place: Place) -> None:
+    place.store().create(b"the first generation")
+    place.replace(b"the second generation")
+    place.replace(b"the third generation", keep_previous=False)
+    kept = [octets for octets in place.kept() if b"generation" in octets]
+    assert kept == [b"the third generation"]
+
+
+# ---- a vault over each store ----
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> KeyFile:
+    return KeyFile.generate(tmp_path / "machine.key")
+
+
+def write(place: Place, key: KeyFile, **records: bytes) -> None:
+    with Vault.open(place.store(), unlock=key, write=True) as box:
+        for name, record in records.items():
+            box.put(name, record)
+        box.save()
+
+
+def records_of(box: Vault) -> dict[str, bytes]:
+    return {name: box.get(name) for name in box.names()}
+
+
+def test_a_vault_is_written_read_and_reloaded(place: Place, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    with pytest.raises(Exists):
+        Vault.create(place.store(), unlock=key)
+    with Vault.open(place.store(), unlock=key) as reader:
+        assert (records_of(reader), reader.generation, reader.is_replaced()) == ({}, 1, False)
+        write(place, key, anna=b"geheim-1")
+        assert reader.is_replaced()
+        reader.reload(min_generation=reader.generation)
+        assert (records_of(reader), reader.generation, reader.is_replaced()) == ({"anna": b"geheim-1"}, 2, False)
+        assert "generation 2" in repr(reader)
+    info = Vault.inspect(place.store())
+    assert (info.vault_id, info.generation, info.sealed) == (reader.vault_id, 2, place.sealed())
+
+
+def test_a_second_writer_of_a_vault_is_refused_and_the_first_saves(place: Place, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    with Vault.open(place.store(), unlock=key, write=True) as box:
+        with pytest.raises(InUse):
+            Vault.open(place.store(), unlock=key, write=True)
+        box.put("anna", b"geheim-1")
+        box.save()
+        box.put("bert", b"geheim-2")
+        box.save()
+    with pytest.raises(WrongKey):
+        Vault.open(place.store(), unlock=Passphrase("another"), write=True)
+    write(place, key, carl=b"")
+    with Vault.open(place.store(), unlock=key) as box:
+        assert records_of(box) == {"anna": b"geheim-1", "bert": b"geheim-2", "carl": b""}
+        assert box.generation == 4
+
+
+def test_a_vault_replaced_without_the_lock_is_not_overwritten(place: Place, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    with Vault.open(place.store(), unlock=key, write=True) as box:
+        before = place.sealed()
+        assert box._writer is not None
+        box._writer.replace(before, expected=box.fingerprint, keep_previous=True)  # behind the vault's back
+        box.put("anna", b"geheim-1")
+        with pytest.raises(InUse):
+            box.save()
+    assert place.sealed() == before
+
+
+def test_an_older_vault_in_its_place_is_found_and_the_reader_keeps_what_it_has(place: Place, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    older = place.sealed()
+    write(place, key, anna=b"geheim-1")
+    with Vault.open(place.store(), unlock=key) as reader:
+        place.replace(older)
+        assert reader.is_replaced()
+        with pytest.raises(RolledBack):
+            reader.reload(min_generation=reader.generation)
+        assert records_of(reader) == {"anna": b"geheim-1"}
+    with pytest.raises(RolledBack, match="generation 1, but generation 2"):
+        Vault.open(place.store(), unlock=key, min_generation=2)
+
+
+def test_a_removed_unlock_opens_nothing_that_the_store_still_has(place: Place, key: KeyFile, tmp_path: Path) -> None:
+    other = KeyFile.generate(tmp_path / "other.key")
+    Vault.create(place.store(), unlock=key)
+    write(place, key, anna=b"geheim-1")
+    Vault.rewrap(place.store(), old=key, new=other)
+    sealed = [octets for octets in place.kept() if octets.startswith(b"vault/")]
+    assert len(sealed) == 1
+    with pytest.raises(WrongKey):
+        Vault.from_bytes(sealed[0], unlock=key)
+    with Vault.open(place.store(), unlock=other) as box:
+        assert records_of(box) == {"anna": b"geheim-1"}
+
+
+def test_a_vault_moves_into_a_store_once(place: Place, key: KeyFile, cabinet: Cabinet) -> None:
+    Vault.restore(cabinet.path, place.store(), unlock=cabinet.key, new=key)
+    with pytest.raises(Exists):
+        Vault.restore(cabinet.path, place.store(), unlock=cabinet.key, new=key)
+    write(place, key, anna=b"geheim-new")
+    with Vault.open(place.store(), unlock=key) as box:
+        assert records_of(box) == FIRST | {"anna": b"geheim-new"}
+        assert (box.vault_id, box.generation) == (Vault.inspect(cabinet.path).vault_id, 3)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"no vault", b"vault/v1\n"])
+def test_no_error_speaks_of_a_file_that_is_not_there(place: Place, key: KeyFile, spoilt: bytes) -> None:
+    place.store().create(spoilt)
+    for use in (lambda: Vault.open(place.store(), unlock=key), lambda: Vault.inspect(place.store())):
+        with pytest.raises(Damaged) as caught:
+            use()
+        path = place.store().path
+        assert caught.value.path == path
+        assert "PATH" not in caught.value.hint
+        assert (".bak" in caught.value.hint) is (path is not None)
+
+
+# ---- a vault in memory ----
+
+
+def test_the_bytes_of_a_vault_are_opened_for_reading_alone(cabinet: Cabinet) -> None:
+    sealed = Vault.inspect(cabinet.path).sealed
+    assert sealed == cabinet.path.read_bytes()
+    cabinet.write({"dora": b"geheim-4"})
+    with Vault.from_bytes(sealed, unlock=cabinet.key) as box:
+        assert (records_of(box), box.generation, box.opened_by) == (FIRST, 2, "key-file")
+        assert not box.is_replaced()
+        box.reload()
+        assert records_of(box) == FIRST
+        for change in (lambda: box.put("dora", b"x"), lambda: box.remove("anna"), box.save):
+            with pytest.raises(ValueError, match="opened for reading"):
+                change()
+        assert "generation 2" in repr(box)
+
+
+def test_bytes_are_sealed_again_for_another_unlock_and_nothing_is_written(cabinet: Cabinet, key: KeyFile) -> None:
+    before = cabinet.files()
+    with Vault.from_bytes(cabinet.path.read_bytes(), unlock=cabinet.key) as box:
+        copy = box.export_bytes(unlock=key, change=lambda _name, record: record.upper())
+    with Vault.from_bytes(copy, unlock=key) as box:
+        assert records_of(box) == {name: record.upper() for name, record in FIRST.items()}
+        assert (box.generation, [each.label for each in box.unlocks()]) == (2, ["key-file"])
+    with pytest.raises(WrongKey):
+        Vault.from_bytes(copy, unlock=cabinet.key)
+    assert cabinet.files() == before
+
+
+def test_errors_of_bytes_name_no_file(cabinet: Cabinet) -> None:
+    sealed = cabinet.path.read_bytes()
+    with pytest.raises(WrongKey) as wrong:
+        Vault.from_bytes(sealed, unlock=Passphrase("another"))
+    with pytest.raises(Damaged) as damaged:
+        Vault.from_bytes(sealed[:-1], unlock=cabinet.key)
+    with Vault.from_bytes(sealed, unlock=cabinet.key) as box, pytest.raises(VaultError) as unknown:
+        box.get("zoe")
+    assert damaged.value.hint == "Use another backup."
+    for error in (wrong.value, damaged.value, unknown.value):
+        assert error.path is None
+        assert str(cabinet.folder) not in f"{error} {error.hint}"
+        assert "PATH" not in error.hint
+
+
+def test_bytes_beyond_the_size_of_a_vault_are_refused(monkeypatch: pytest.MonkeyPatch, cabinet: Cabinet) -> None:
+    sealed = cabinet.path.read_bytes()
+    monkeypatch.setattr("vault._format.MAX_FILE", len(sealed) - 1)
+    with pytest.raises(Damaged, match="larger than"):
+        Vault.from_bytes(sealed + bytes(100), unlock=cabinet.key)

@@ -91,6 +91,19 @@ def test_vector(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_bytes_in_memory_come_to_the_same_end(path: Path, tmp_path: Path) -> None:
+    case = read_case(path)
+    unlock = unlock_of(case, tmp_path)
+    ends: dict[str, type[Exception]] = {"damaged": Damaged, "wrong-key": WrongKey, "too-new": TooNew}
+    if case.expect == "ok":
+        with Vault.from_bytes(case.file, unlock=unlock) as box:
+            assert {name: box.get(name) for name in box.names()} == case.records
+    else:
+        with pytest.raises(ends[case.expect]):
+            Vault.from_bytes(case.file, unlock=unlock)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_reader_written_from_the_format_page_alone_comes_to_the_same_end(path: Path) -> None:
     case = read_case(path)
     kind, _, value = case.unlock.partition(" ")

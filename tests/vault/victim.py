@@ -13,13 +13,14 @@ from pathlib import Path
 
 from tests.vault.disks import WatchedDisk, counting, killing
 from vault import KeyFile, Vault
+from vault._file_store import FileStore
 
 NEXT = {"anna": b"geheim-anna-2", "dora": b"geheim-dora-2" * 40}
 
 
 def create(folder: Path, disk: WatchedDisk, begin: object) -> None:
     begin()  # type: ignore[operator]
-    Vault.create(folder / "office.vault", unlock=KeyFile(folder / "office.key"), disk=disk)
+    Vault.create(FileStore(folder / "office.vault", disk), unlock=KeyFile(folder / "office.key"))
 
 
 def save(folder: Path, disk: WatchedDisk, begin: object) -> None:
@@ -32,7 +33,7 @@ def rekey(folder: Path, disk: WatchedDisk, begin: object) -> None:
 
 def _write(folder: Path, disk: WatchedDisk, begin: object, *, rekey: bool) -> None:
     key = KeyFile(folder / "office.key")
-    with Vault.open(folder / "office.vault", unlock=key, write=True, disk=disk) as box:
+    with Vault.open(FileStore(folder / "office.vault", disk), unlock=key, write=True) as box:
         for name, record in NEXT.items():
             box.put(name, record)
         if rekey:

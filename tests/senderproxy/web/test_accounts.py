@@ -35,6 +35,7 @@ from tests.senderproxy.web.page_office import (
 from tests.senderproxy.web.test_pages import text_of
 from tests.vault.disks import failing
 from vault import Vault
+from vault._file_store import FileStore
 
 WRONG = "geheim-falsch-99"
 
@@ -192,7 +193,7 @@ def test_a_disk_that_refuses_is_named_with_its_fix(tmp_path: Path, number: int, 
     unlock = unlock_method(f"key-file:{key}", None)
     AccountEditor.create(path, unlock)
     disk = failing(1, number, permanently=True)
-    with AccountEditor(Vault.open(path, unlock=unlock, write=True, disk=disk), path) as editor:
+    with AccountEditor(Vault.open(FileStore(path, disk), unlock=unlock, write=True), path) as editor:
         editor.put(stored(NEW, NEW_PASSWORD))
         disk.armed = True
         with pytest.raises(AccountsError) as refused:
