@@ -10,7 +10,7 @@ JOBS ?= 4
 # Some machines set it; then each of the thousand processes of the tests would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-package test-oauth pages test-arm storm hostile field fuzz fast check compiled bench bench-compare .bench .bench-compare deb image format docs translations clean
+.PHONY: demo differential test test-package test-oauth pages test-arm storm hostile field fuzz fast check compiled bench bench-compare .bench .bench-compare deb image format docs translations clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)
@@ -54,6 +54,10 @@ storm: $(VENV)/.dev
 # `make test`. It needs a machine that does nothing else.
 hostile: $(VENV)/.dev
 	$(BIN)/python -m pytest -s tests/hostile/all_together.py $(ARGS)
+
+# All cases of the comparison between the straight path and the general one; `make test` has the first of them.
+differential: $(VENV)/.dev
+	DIFFERENTIAL_CASES=$(or $(CASES),3000) $(BIN)/python -m pytest tests/senderproxy/straight/test_differential.py -n $(JOBS) $(ARGS)
 
 # Inputs of real providers, servers, devices and tools: PASS or FAIL for each case. ARGS: directory, names, --jobs N.
 field: $(VENV)/.dev

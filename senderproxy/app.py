@@ -119,6 +119,7 @@ class Service:
             lambda: self._spool.is_open,
             self._components.login_throttle,
             sockets or SocketStore(self._notifier),
+            self._components.straight,
         )
         lag = loop_monitor.lag if loop_monitor is not None else None
         self._surroundings = Surroundings(

@@ -45,6 +45,7 @@ from senderproxy.routing.provider import Security, Smarthost
 from senderproxy.routing.provider_names import is_mail_server_of
 from senderproxy.sent_copy.copies import SentCopies
 from senderproxy.spool.sqlite.limits import SpoolLimits
+from senderproxy.straight.path import StraightPath
 from senderproxy.translation import _
 
 _MX_CONNECT: Final = 20.0  # seconds for a connection to a mail server of a recipient
@@ -163,6 +164,7 @@ class Components:
     mx: MxCourier
     spf_gate: SpfGate
     copies: SentCopies
+    straight: StraightPath
 
     def use_spool(self, spool: Spool) -> None:
         """Queue into this spool from now on, and deliver from it."""
@@ -175,6 +177,7 @@ class Components:
         self.relay.rules, self.intake.handling = rules_of(config), handling_of(config)
         self.runner.policy = config.spool.retry_policy()
         self.runner.wake()
+        self.straight.is_on = config.delivery.straight_path
         self.courier.configure(session_timeouts_of(config), config.identity.hostname)
         self.courier.use_providers(self.relay.rules.providers)
         self.courier.drop_stale()
@@ -225,8 +228,23 @@ def build_components(
     intake.loop_guard.changed = learned.register(loop_guard.LEARNED_KIND, intake.loop_guard)
     copies = SentCopies(accounts, tokens, relay.contents, lambda: relay.rules, clock)
     intake.copies.on_copy = runner.results.on_copy = copies.stored
+    straight = StraightPath(accounts, courier, relay, intake, clock)
+    straight.is_on = config.delivery.straight_path
     return Components(
-        courier, relay, report_builder, journal, runner, intake, throttle, learned, http, tokens, mx, gate, copies
+        courier,
+        relay,
+        report_builder,
+        journal,
+        runner,
+        intake,
+        throttle,
+        learned,
+        http,
+        tokens,
+        mx,
+        gate,
+        copies,
+        straight,
     )
 
 

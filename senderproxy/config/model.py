@@ -581,6 +581,11 @@ class DeliverySettings(Section):
     free_session_seconds: _Timeout = Field(
         default=120.0, description="The wait for a free connection while all connections of the account are in use."
     )
+    straight_path: Flag = Field(
+        default=True,
+        description="Usual messages in pass-through take a shorter way through the program, which needs less CPU time."
+        " What is sent and replied is the same; `false` is for the search for an error.",
+    )
 
 
 class SpoolSettings(Section):

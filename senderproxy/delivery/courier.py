@@ -9,7 +9,7 @@ the account (delivery.account_state).
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -27,7 +27,8 @@ from senderproxy.delivery.account_state import (
     statuses,
 )
 from senderproxy.delivery.attempt_log import AttemptEvents, log_attempt
-from senderproxy.delivery.causes import Cause
+from senderproxy.delivery.causes import Cause, Circumstances, Stage
+from senderproxy.delivery.direct_transaction import DirectTransaction
 from senderproxy.delivery.hops.courier import HopCourier
 from senderproxy.delivery.hops.opening import HopOpener
 from senderproxy.delivery.learned_accounts import AccountFacts, HourlyUse, way_in
@@ -35,7 +36,7 @@ from senderproxy.delivery.login_gate import LoginGates
 from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
-from senderproxy.delivery.quota import QuotaExceeded
+from senderproxy.delivery.quota import QuotaExceeded, Reservation
 from senderproxy.delivery.resolver import Resolver, ReusedAddresses
 from senderproxy.delivery.server_sessions import ServerSessions
 from senderproxy.delivery.session import Interrupted, Session, SessionTimeouts
@@ -45,7 +46,7 @@ from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import Deferred, Failed, Outcome, Unavailable
-from senderproxy.mail.reply import reply
+from senderproxy.mail.reply import Reply, reply
 from senderproxy.relay.ports import AccessTokens, Accounts, Availability, Courier, Outcomes
 from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.fallback import Share, fallback_of, permitted_share
@@ -59,6 +60,7 @@ _ATTEMPTS: Final = AttemptEvents(
     log_events.ATTEMPT_DELIVERED, log_events.ATTEMPT_PARTIAL, log_events.ATTEMPT_FAILED, log_events.ATTEMPT_INTERRUPTED
 )
 
+_AT_DOT: Final = Circumstances(Stage.FINAL_DOT)
 _SHUTTING_DOWN: Final = Deferred(reply(451, "4.3.2", "senderproxy is shutting down"), of_account=True)
 
 
@@ -70,6 +72,65 @@ class _Attempt:
     started: float  # monotonic clock
     sessions: int = 0
     pooled: PooledSession | None = None
+    begun: "BegunAttempt | None" = None  # what was done before `deliver`; None: nothing, or it is taken up
+
+
+class BegunAttempt:
+    """One attempt with a usual transaction without a task: it ends in `delivered`, or `deliver` goes on with it.
+
+    The caller starts the transaction.
+    """
+
+    __slots__ = ("_courier", "_recipients", "attempt", "pooled", "request", "reservation", "state", "transaction")
+
+    def __init__(
+        self,
+        courier: "SmtpCourier",
+        state: AccountState,
+        request: SessionRequest,
+        reservation: Reservation,
+        attempt: _Attempt,
+        pooled: PooledSession,
+        transaction: DirectTransaction,
+        recipients: Sequence[ForwardPath],
+    ) -> None:
+        self._courier = courier
+        self.state = state
+        self.request = request
+        self.reservation = reservation
+        self.attempt = attempt
+        self.pooled = pooled
+        self.transaction = transaction
+        self._recipients = recipients
+
+    def delivered(self, accepting: Reply) -> Outcomes:
+        """Conclude after the reply that accepts the message for all recipients, as `deliver` would."""
+        pooled, state = self.pooled, self.state
+        pooled.session.message_count += 1
+        state.pool.release(pooled)
+        outcome = classify.outcome(accepting, _AT_DOT, pooled.session.smarthost.host)
+        outcomes: Outcomes = dict.fromkeys(self._recipients, outcome)
+        state.record_last_reply(accepting)
+        state.record_replies((), outcomes, pooled.key.version)
+        self._courier.end_begun(self, outcomes)
+        return outcomes
+
+    def abort(self) -> None:
+        """End the attempt before the final dot, as `deliver` does if it is cancelled. The session is lost."""
+        self.pooled.session.abort()
+        self.state.pool.release(self.pooled)
+        self.state.release(self.reservation)
+        self._courier.end_begun(self, None)
+
+    def continue_in_deliver(self) -> None:
+        """Stop the transaction, and let the next `deliver` of this message go on with it."""
+        self.transaction.stop()
+        self._courier.continue_begun(self)
+
+    def abandon(self) -> None:
+        """End the attempt if no `deliver` has gone on with it: nothing else would."""
+        if self._courier.take_begun(self.attempt.tag) is not None:
+            self.abort()
 
 
 class _Dialogues:
@@ -113,6 +174,7 @@ class SmtpCourier(Courier):
         self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
         self._servers = ServerSessions(lambda: [state.pool for state in self._states.values()], clock)
         self._dialogues = _Dialogues()
+        self._begun: dict[str, BegunAttempt] = {}  # by tag: `deliver` goes on with these
         self._closing = False
         self.observers = AccountObservers()
 
@@ -143,15 +205,73 @@ class SmtpCourier(Courier):
         """See relay.ports.Courier. A cancellation after the final dot has no effect: the outcomes are returned."""
         state = self._state(route.account)
         state.provider = route.provider
-        attempt = _Attempt(tag, self._clock.monotonic())
         outcomes: Outcomes | None = None
-        self._dialogues.begin()
+        if (begun := self.take_begun(tag)) is not None:
+            attempt = begun.attempt
+            attempt.begun = begun
+        else:
+            attempt = _Attempt(tag, self._clock.monotonic())
+            self._dialogues.begin()
         try:
             outcomes = await self._deliver_in_parts(state, route, envelope, message, attempt)
             return outcomes
         finally:
             self._dialogues.end()
             _log_attempt(state, attempt, outcomes, self._clock.monotonic() - attempt.started)
+
+    def begin(
+        self,
+        route: Route,
+        envelope: Envelope,
+        message: Message,
+        tag: str,
+        ended: Callable[[Reply | None], None],
+    ) -> BegunAttempt | None:
+        """Prepare an attempt that needs no wait: a healthy account, room in every limit, an idle session.
+
+        None: `deliver` must make it; nothing has happened. `ended`: see `Session.begin`.
+        """
+        account, provider, recipients = route.account, route.provider, envelope.recipients
+        state, credential = self._states.get(account.id), self._accounts.credential(account)
+        if self._closing or state is None or credential is None or credential.login != account.login:
+            return None
+        if not isinstance(state.health, Healthy):
+            return None
+        limit, size_limit = state.recipient_limit(provider), provider.limits.message_size
+        if (limit is not None and len(recipients) > limit) or (size_limit is not None and message.size > size_limit):
+            return None
+        state.account, state.provider = account, provider
+        request = self._request(state, provider, credential)
+        if request.blocked() is not None:
+            return None
+        attempt = _Attempt(tag, self._clock.monotonic(), sessions=1)
+        reservation = state.reserve(provider, len(recipients))
+        if isinstance(reservation, QuotaExceeded):
+            return None
+        if (pooled := state.pool.take_idle(request)) is None:
+            state.release(reservation)
+            return None
+        transaction = pooled.session.begin(envelope, message, ended)
+        if transaction is None:
+            state.pool.release(pooled)
+            state.release(reservation)
+            return None
+        attempt.pooled = pooled
+        self._dialogues.begin()
+        return BegunAttempt(self, state, request, reservation, attempt, pooled, transaction, recipients)
+
+    def end_begun(self, begun: BegunAttempt, outcomes: Outcomes | None) -> None:
+        """Note the end of an attempt. No outcomes: it was cancelled."""
+        self._dialogues.end()
+        _log_attempt(begun.state, begun.attempt, outcomes, self._clock.monotonic() - begun.attempt.started)
+
+    def continue_begun(self, begun: BegunAttempt) -> None:
+        """Go on with the attempt in the next `deliver` with its tag."""
+        self._begun[begun.attempt.tag] = begun
+
+    def take_begun(self, tag: str) -> BegunAttempt | None:
+        """Take the attempt with this tag that waits for its `deliver`; None if there is none."""
+        return self._begun.pop(tag, None)
 
     async def deliver_report(self, server: Smarthost, envelope: Envelope, message: Message, *, tag: str) -> Outcomes:
         """See relay.ports.Courier. Each report has a session of its own: they are rare."""
@@ -210,7 +330,7 @@ class SmtpCourier(Courier):
         outcomes: dict[ForwardPath, Outcome] = {}
         remaining = list(envelope.recipients)
         while remaining:
-            part = remaining[: state.recipient_limit(route.provider)]
+            part = remaining if attempt.begun is not None else remaining[: state.recipient_limit(route.provider)]
             result = await self._deliver_part(state, route, envelope.with_recipients(part), message, attempt)
             outcomes |= result
             remaining = remaining[len(part) :]
@@ -228,6 +348,11 @@ class SmtpCourier(Courier):
     ) -> Outcomes:
         """Check everything that prevents the transaction, then run it."""
         account, provider, recipients = route.account, route.provider, envelope.recipients
+        names = (account.login, str(route.author))
+        if (begun := attempt.begun) is not None:
+            return await self._transact_reserved(
+                state, begun.request, begun.reservation, envelope, message, attempt, names
+            )
         if self._closing:
             return dict.fromkeys(recipients, _SHUTTING_DOWN)
         credential = self._accounts.credential(account)
@@ -243,9 +368,21 @@ class SmtpCourier(Courier):
         reservation = state.reserve(provider, len(recipients))
         if isinstance(reservation, QuotaExceeded):
             return dict.fromkeys(recipients, _quota_outcome(reservation, account))
+        return await self._transact_reserved(state, request, reservation, envelope, message, attempt, names)
+
+    async def _transact_reserved(
+        self,
+        state: AccountState,
+        request: SessionRequest,
+        reservation: Reservation,
+        envelope: Envelope,
+        message: Message,
+        attempt: _Attempt,
+        names: tuple[str, ...],
+    ) -> Outcomes:
+        """Run the transaction; give the reserved quota back if the upstream has certainly not accepted the message."""
         outcomes: Outcomes = {}
         try:
-            names = (account.login, str(route.author))
             outcomes = await self._transact(state, request, envelope, message, attempt, names)
         finally:
             if not any(map(may_be_accepted, outcomes.values())):
@@ -264,14 +401,20 @@ class SmtpCourier(Courier):
         """Run the transaction on an idle or new session; once more on a new one if only the session failed."""
         replacing = False
         while True:
-            pooled = await state.pool.acquire(request, fresh=replacing)
-            if isinstance(pooled, OpenFailed):
-                return dict.fromkeys(envelope.recipients, _not_opened(pooled))
-            attempt.sessions += 1
-            attempt.pooled = pooled
+            begun, attempt.begun, transaction = attempt.begun, None, None
+            if begun is not None:
+                pooled, transaction = begun.pooled, begun.transaction
+            else:
+                acquired = await state.pool.acquire(request, fresh=replacing)
+                if isinstance(acquired, OpenFailed):
+                    return dict.fromkeys(envelope.recipients, _not_opened(acquired))
+                pooled = attempt.pooled = acquired
+                attempt.sessions += 1
             carried = pooled.message_count
             try:
-                result = await pooled.session.transact(envelope, message, warm=pooled.warm, names=names)
+                result = await pooled.session.transact(
+                    envelope, message, warm=pooled.warm, names=names, begun=transaction
+                )
             except BaseException:
                 state.pool.release(pooled)
                 raise

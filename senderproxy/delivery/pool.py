@@ -8,7 +8,7 @@ Not here: session choice (delivery.reuse), opening (delivery.opening), the accou
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from senderproxy.clock import Clock
@@ -89,14 +89,11 @@ class Pool:
             return _shutting_down()
         if (blocked := request.blocked()) is not None:
             return blocked
+        if not fresh and (pooled := self.take_idle(request)) is not None:
+            return pooled
         self._key, self._limits = request.key, request.limits
-        now = self._clock.monotonic()
-        if not fresh and not self._waiters:
-            choice = self._choose(request, None, now)
-            if isinstance(choice.action, Reuse):
-                self._close_numbers(choice)
-                return _assign(self._sessions[choice.action.number], warm=True)
-        waiter = _Waiter(request, asyncio.get_running_loop().create_future(), now if fresh else None)
+        opened_since = self._clock.monotonic() if fresh else None
+        waiter = _Waiter(request, asyncio.get_running_loop().create_future(), opened_since)
         if fresh:
             self._waiters.appendleft(waiter)  # it has waited before
         else:
@@ -110,6 +107,17 @@ class Pool:
             raise
         finally:
             timer.cancel()
+
+    def take_idle(self, request: SessionRequest) -> PooledSession | None:
+        """Take an idle session for one message of an account that is not blocked; None if none is usable."""
+        if self._closed or self._waiters:
+            return None
+        self._key, self._limits = request.key, request.limits
+        choice = self._choose(request, None, self._clock.monotonic())
+        if not isinstance(choice.action, Reuse):
+            return None
+        self._close_numbers(choice)
+        return _assign(self._sessions[choice.action.number], warm=True)
 
     def release(self, pooled: PooledSession, *, expired: bool = False) -> None:
         """Take a session back after its message. `expired`: the upstream accepts no further message on it."""
@@ -212,7 +220,7 @@ class Pool:
                     pass
             break
         if self._opening is None:
-            self._refuse_timed_out()
+            _refuse_timed_out(self._waiters, len(self._sessions), self._account_id)
         self._schedule_expiry()
 
     def _choose(self, request: SessionRequest, opened_since: float | None, now: float) -> Choice:
@@ -234,10 +242,8 @@ class Pool:
         try:
             result = await request.open()
         except Exception as fault:  # noqa: BLE001 -- passed to the waiting messages, which are the callers
-            for waiter in _with_key(self._waiters, request.key):
-                self._waiters.remove(waiter)
-                if not waiter.future.done():
-                    waiter.future.set_exception(fault)
+            for waiter in _taken_with_key(self._waiters, request.key):
+                waiter.future.set_exception(fault)
         finally:
             self._opening = None
         if isinstance(result, Session):
@@ -254,8 +260,7 @@ class Pool:
         if self._closed or not session.usable:
             self._close_session(pooled)
             return
-        for waiter in _with_key(self._waiters, key)[:1]:
-            self._waiters.remove(waiter)
+        for waiter in _taken_with_key(self._waiters, key, most=1):
             waiter.future.set_result(_assign(pooled, warm=False))
 
     def _open_failed(self, result: OpenFailed, request: SessionRequest) -> None:
@@ -268,8 +273,7 @@ class Pool:
         request.open_failed(result)
         if alive and request.blocked() is None and request.login_blocked() is not None:
             return  # only logins fail: the open sessions carry the messages
-        for waiter in _with_key(self._waiters, request.key):
-            self._waiters.remove(waiter)
+        for waiter in _taken_with_key(self._waiters, request.key):
             _settle(waiter, result)
 
     def _has_usable(self, key: SessionKey) -> int:
@@ -301,11 +305,6 @@ class Pool:
     def _time_out(self, waiter: _Waiter) -> None:
         waiter.timed_out = True
         self._serve()
-
-    def _refuse_timed_out(self) -> None:
-        for waiter in [waiter for waiter in self._waiters if waiter.timed_out]:
-            self._waiters.remove(waiter)
-            _settle(waiter, _all_busy(len(self._sessions), self._account_id, waiter.request.wait_seconds))
 
     # --- closing ---
 
@@ -364,8 +363,18 @@ async def _finish(end: Awaitable[None]) -> None:
     await end
 
 
-def _with_key(waiters: Iterable[_Waiter], key: SessionKey) -> list[_Waiter]:
-    return [waiter for waiter in waiters if waiter.request.key == key and not waiter.future.done()]
+def _taken_with_key(waiters: deque[_Waiter], key: SessionKey, most: int | None = None) -> list[_Waiter]:
+    """Remove those that wait with this key, so many at most, and return them."""
+    found = [waiter for waiter in waiters if waiter.request.key == key and not waiter.future.done()][:most]
+    for waiter in found:
+        waiters.remove(waiter)
+    return found
+
+
+def _refuse_timed_out(waiters: deque[_Waiter], sessions: int, account_id: str) -> None:
+    for waiter in [waiter for waiter in waiters if waiter.timed_out]:
+        waiters.remove(waiter)
+        _settle(waiter, _all_busy(sessions, account_id, waiter.request.wait_seconds))
 
 
 def _all_busy(sessions: int, account_id: str, seconds: float) -> OpenFailed:

@@ -8,18 +8,18 @@ RFC 5321 section 4.2, RFC 2920.
 
 import asyncio
 import functools
-import math
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from senderproxy.aio import PIECE_OCTETS
 from senderproxy.delivery import classify
 from senderproxy.delivery.causes import Stage
 from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.open_failures import invalid_reply
+from senderproxy.delivery.reply_timer import NEVER, ReplyTimer
 from senderproxy.mail.reply import Reply, parse_reply
 from senderproxy.routing.provider import Smarthost
 
@@ -34,6 +34,22 @@ LOW_WATER: Final = PIECE_OCTETS // 4  # octets; below it reading continues, befo
 # The result is the reply, or the end of the session instead of it. Not an exception of the future: its traceback would
 # refer to the function that waits for the future, a reference cycle that keeps the session and its TLS objects.
 ExpectedReply: TypeAlias = asyncio.Future[Reply | SessionEnded]
+
+
+class ReplyReceiver(Protocol):
+    """Receiver of one reply, or of the end of the session: an ExpectedReply, or a state machine without futures."""
+
+    def cancelled(self) -> bool:
+        """True if nothing waits for the reply any more."""
+        ...
+
+    def done(self) -> bool:
+        """True if it has its reply."""
+        ...
+
+    def set_result(self, result: Reply | SessionEnded, /) -> None:
+        """Take the reply, or the end of the session."""
+        ...
 
 
 class InvalidReplyError(ValueError):
@@ -58,6 +74,16 @@ class ReplyReader:
                 yield reply
         if len(self._rest) >= LINE_LIMIT:
             raise InvalidReplyError("line too long")
+
+    def single(self, data: bytes) -> Reply | None:
+        """The reply, if this data is one short line and nothing waits before it; else `feed` must read it."""
+        size = len(data)
+        if size > _SHORT or self._rest or self._lines or data[3:4] != b" " or data.find(b"\n") != size - 1:
+            return None
+        try:
+            return _parse_cached(data[:-1].removesuffix(b"\r"))
+        except ValueError:
+            return None
 
     def _add_line(self, line: bytes) -> Reply | None:
         self._lines.append(line)
@@ -89,13 +115,12 @@ class UpstreamProtocol(asyncio.Protocol):
         self._transport = transport
         self._smarthost = smarthost
         self._reader = ReplyReader()
-        self._expected: deque[ExpectedReply] = deque()
+        self._expected: deque[ReplyReceiver] = deque()
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
-        self._unclaimed: tuple[ExpectedReply, Reply] | None = None  # the reply to a future cancelled before it
-        self._timeout = 0.0  # seconds, for the next reply
-        self._deadline = math.inf  # of the next reply, on the loop's clock
-        self._timer: asyncio.TimerHandle | None = None
+        self._unclaimed: tuple[ReplyReceiver, Reply] | None = None  # the reply to a future cancelled before it
+        self._timer = ReplyTimer(self._loop, self._time_out_reply)
+        self.on_replies: Callable[[], None] | None = None  # after the replies of one read, and after the end
         self.stage = Stage.IDLE
         self.end: SessionEnded | None = None
         self.on_end: Callable[[], None] | None = None  # called once, when the session ends
@@ -130,6 +155,29 @@ class UpstreamProtocol(asyncio.Protocol):
         self._expected.append(future)
         return future
 
+    def send_for(self, receiver: ReplyReceiver, octets: bytes, replies: int, seconds: float, stage: Stage) -> None:
+        """Write octets to which so many replies come, for this receiver; the first one within so many seconds."""
+        self._check()
+        self._expected.extend([receiver] * replies)
+        self.stage = stage
+        self._timer.start(seconds)
+        self._transport.write(octets)
+
+    def await_next(self, seconds: float, stage: Stage) -> None:
+        """Limit the time for the next of several replies from now on."""
+        self.stage = stage
+        self._timer.start(seconds)
+
+    def stop_waiting(self) -> None:
+        """End the limit of `send_for` or `await_next`."""
+        self._timer.deadline = NEVER
+
+    def expect_futures(self) -> Sequence[ExpectedReply]:
+        """Replace the receivers of all replies that have not come by futures; the limit of time stays."""
+        futures = [self._loop.create_future() for _ in self._expected]
+        self._expected = deque(futures)
+        return futures
+
     def write(self, octets: bytes | memoryview) -> None:
         """Write octets to the transport."""
         self._check()
@@ -140,16 +188,18 @@ class UpstreamProtocol(asyncio.Protocol):
         self.stage = stage
         if future.done():
             return _reply_of(future.result())
-        self._set_deadline(seconds)
+        if self._timer.deadline == NEVER:
+            self._timer.start(seconds)
         try:
             return _reply_of(await future)
         finally:
-            self._deadline = math.inf
+            self._timer.deadline = NEVER
 
     async def certain_reply(self, future: ExpectedReply, seconds: float, stage: Stage) -> Reply:
         """Wait for one reply, even if cancelled. A timeout ends the session, and so the wait."""
         self.stage = stage
-        self._set_deadline(seconds)
+        if self._timer.deadline == NEVER:
+            self._timer.start(seconds)
         try:
             while True:
                 try:
@@ -158,7 +208,7 @@ class UpstreamProtocol(asyncio.Protocol):
                     if future.cancelled():
                         future = self._replace_cancelled(future)
         finally:
-            self._deadline = math.inf
+            self._timer.deadline = NEVER
 
     async def drain(self, seconds: float, early: ExpectedReply) -> None:
         """Wait until the transport accepts more, or `early` is done. No progress for `seconds` ends the session."""
@@ -177,8 +227,7 @@ class UpstreamProtocol(asyncio.Protocol):
         if self.end is not None:
             return
         self.end = end
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.close()
         self._transport.abort()
         while self._expected:
             future = self._expected.popleft()
@@ -188,14 +237,15 @@ class UpstreamProtocol(asyncio.Protocol):
         on_end, self.on_end = self.on_end, None  # it refers to the session, so to this protocol
         if on_end is not None:
             on_end()
+        if self.on_replies is not None:
+            self.on_replies()
 
     def close(self) -> None:
         """Close the connection in order, after the reply to QUIT."""
         if self.end is None:
             self.end = SessionEnded(classify.connection_closed(self._smarthost, Stage.QUIT, None))
             self.on_end = None
-            if self._timer is not None:
-                self._timer.cancel()
+            self._timer.close()
             self._transport.close()
 
     def abort(self) -> None:
@@ -208,10 +258,15 @@ class UpstreamProtocol(asyncio.Protocol):
         if self.end is not None:
             return
         try:
-            for reply in self._reader.feed(data):
+            if (reply := self._reader.single(data)) is not None:
                 self._receive(reply)
+            else:
+                for reply in self._reader.feed(data):
+                    self._receive(reply)
         except InvalidReplyError:
             self.fail(SessionEnded(invalid_reply(self._smarthost, self.stage)))
+        if self.on_replies is not None:
+            self.on_replies()
 
     def eof_received(self) -> None:
         self.fail(SessionEnded(classify.connection_closed(self._smarthost, self.stage, None)))
@@ -236,6 +291,9 @@ class UpstreamProtocol(asyncio.Protocol):
             self.fail(SessionEnded(classify.session_ended(self._smarthost, Stage.IDLE, reply), reply))
             return
         future = self._expected.popleft()
+        if self.on_replies is not None:  # a state machine takes every reply
+            future.set_result(reply)
+            return
         if future.cancelled():
             self._unclaimed = future, reply
         elif not future.done():
@@ -260,23 +318,8 @@ class UpstreamProtocol(asyncio.Protocol):
             self._expected[self._expected.index(cancelled)] = future
         return future
 
-    def _set_deadline(self, seconds: float) -> None:
-        """Start the time for one reply. The session has one timer, which moves only if the deadline is earlier."""
-        self._timeout, self._deadline = seconds, self._loop.time() + seconds
-        if self._timer is None or self._deadline < self._timer.when():
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._check_deadline)
-
-    def _check_deadline(self) -> None:
-        self._timer = None
-        if self._deadline <= self._loop.time():
-            self._time_out(self.stage, self._timeout)
-        elif not math.isinf(self._deadline):
-            self._set_timer()
+    def _time_out_reply(self, seconds: float) -> None:
+        self._time_out(self.stage, seconds)
 
     def _time_out(self, stage: Stage, seconds: float) -> None:
         self.fail(SessionEnded(classify.reply_timeout(self._smarthost, stage, seconds)))

@@ -8,6 +8,7 @@ Not here: opening and login (delivery.opening), session choice (delivery.pool), 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,6 +18,7 @@ from senderproxy.aio import PIECE_OCTETS, fair_share
 from senderproxy.delivery import classify
 from senderproxy.delivery.causes import CauseOf, Circumstances, ClassifiedReply, Stage, cause_of
 from senderproxy.delivery.classify import SessionEnded
+from senderproxy.delivery.direct_transaction import DirectStep, DirectTransaction
 from senderproxy.delivery.open_failures import invalid_reply
 from senderproxy.delivery.protocol import ExpectedReply, UpstreamProtocol
 from senderproxy.disk_threads import DiskTimeout
@@ -137,15 +139,18 @@ class Session:
         warm: bool,
         names: Sequence[str] = (),
         cause_of: CauseOf = cause_of,
+        begun: DirectTransaction | None = None,
     ) -> Completed | Interrupted:
         """Send the message.
 
         `warm`: the session has carried another message and may be dead, so the first timeout is short. `names`: login
         and author; a refusal that names one of them, or the reverse-path, is about us. `cause_of`: the rules for the
-        causes of replies.
+        causes of replies. `begun`: this transaction, as far as `begin` has brought it.
         """
         circumstances = Circumstances(Stage.MAIL, reused=warm, ours=(*names, str(envelope.reverse_path)))
         progress = _Progress(circumstances, cause_of)
+        if begun is not None:
+            progress.sent.extend(begun.hand_over())
         try:
             return await self._dialogue(envelope, message, progress)
         except SessionEnded as end:
@@ -155,6 +160,19 @@ class Session:
             raise
         finally:
             self._protocol.stage = Stage.IDLE
+
+    def begin(
+        self, envelope: Envelope, message: Message, ended: Callable[[Reply | None], None]
+    ) -> DirectTransaction | None:
+        """Prepare a usual transaction without a task, on a warm session; None: `transact` must do it.
+
+        `ended` is called with the reply that accepts the message for all recipients, or with None: `transact` must go
+        on, at once, as with every other end.
+        """
+        steps = _direct_steps(self.extensions, self._timeouts, envelope, message)
+        if steps is None:
+            return None
+        return DirectTransaction(self._protocol, steps, ended, pipelining=self.extensions.pipelining)
 
     async def check_sender(self, path: ReversePath, recipient: ForwardPath) -> SenderReply | Interrupted:
         """Send MAIL, RCPT if MAIL was accepted, then RSET. DATA is never sent."""
@@ -238,18 +256,23 @@ class Session:
         """Send MAIL and every RCPT; with PIPELINING in one write, with DATA at its end."""
         timeouts = self._timeouts
         first = min(timeouts.connect, timeouts.mail) if progress.circumstances.reused else timeouts.mail
-        commands = [self._mail_command(envelope, message), *(f"RCPT TO:<{path}>" for path in envelope.recipients)]
-        waiting = list(self._protocol.send(*commands, *["DATA"] * with_data)) if self.extensions.pipelining else None
+        commands = [
+            _mail_command(self.extensions, envelope, message),
+            *(f"RCPT TO:<{path}>" for path in envelope.recipients),
+        ]
+        waiting = list(self._send(progress, *commands, *["DATA"] * with_data)) if self.extensions.pipelining else None
         data = waiting.pop() if waiting and with_data else None
 
-        answer = waiting[0] if waiting else self._protocol.send(commands[0])[0]
-        mail = self._check(await self._reply(answer, first, Stage.MAIL), progress.circumstances, progress.cause_of)
+        answer = waiting[0] if waiting else self._send(progress, commands[0])[0]
+        mail = self._check(
+            await self._protocol.reply(answer, first, Stage.MAIL), progress.circumstances, progress.cause_of
+        )
         rcpts: list[Reply] = []
         if mail.code // 100 != 2:
             return mail, rcpts, data  # the replies to the pipelined RCPTs go to their futures and are not needed
         for index, command in enumerate(commands[1:], 1):
-            answer = waiting[index] if waiting else self._protocol.send(command)[0]
-            rcpt = await self._reply(answer, timeouts.rcpt, Stage.RCPT)
+            answer = waiting[index] if waiting else self._send(progress, command)[0]
+            rcpt = await self._protocol.reply(answer, timeouts.rcpt, Stage.RCPT)
             if not rcpt.is_positive:
                 self._check(rcpt, progress.at(Stage.RCPT, (envelope.recipients[index - 1],)), progress.cause_of)
             rcpts.append(rcpt)
@@ -260,8 +283,8 @@ class Session:
     ) -> tuple[Reply, Stage]:
         """Send DATA, the message and the final dot. Returns the reply that decides, and its stage."""
         if data is None:
-            (data,) = self._protocol.send("DATA")
-        go_ahead = await self._reply(data, self._timeouts.data, Stage.DATA)
+            (data,) = self._send(progress, "DATA")
+        go_ahead = await self._protocol.reply(data, self._timeouts.data, Stage.DATA)
         if go_ahead.code != 354:
             if go_ahead.is_positive:
                 raise self._out_of_step(Stage.DATA)
@@ -284,7 +307,8 @@ class Session:
         """Send the message and the final dot. Returns the reply; it may come before the dot."""
         protocol = self._protocol
         protocol.stage = Stage.BODY
-        answer = protocol.expect()
+        progress.dot_written = bool(progress.sent)
+        answer = progress.sent.popleft() if progress.sent else protocol.expect()
         blocks: Iterable[tuple[bytes | memoryview, bool]] = _blocks(message)
         reader = None if message.body.disk is None else message.body.disk.read_ahead(_blocks(message), message.body)
         try:
@@ -300,7 +324,7 @@ class Session:
                     await protocol.drain(self._timeouts.block, answer)
                     await self._share.acquire(_BLOCK)  # lets other messages proceed, and an early reply arrive
                     if answer.done():
-                        early = await self._reply(answer, self._timeouts.block, Stage.BODY)
+                        early = await self._protocol.reply(answer, self._timeouts.block, Stage.BODY)
                         return self._early_reply(early, progress)
         finally:
             if reader is not None:
@@ -314,24 +338,27 @@ class Session:
         `data`: the reply to a DATA that was pipelined.
         """
         try:
-            if data is not None and (await self._reply(data, self._timeouts.data, Stage.DATA)).is_positive:
+            if data is not None and (await self._protocol.reply(data, self._timeouts.data, Stage.DATA)).is_positive:
                 # The upstream waits for a message without recipients: RFC 2920 section 3.1 allows an empty one, or this
                 self.abort()
                 return
             (answer,) = self._protocol.send("RSET")
-            if (await self._reply(answer, self._timeouts.mail, Stage.RSET)).code // 100 != 2:
+            if (await self._protocol.reply(answer, self._timeouts.mail, Stage.RSET)).code // 100 != 2:
                 self.abort()
         except SessionEnded:
             return  # the upstream closed it
 
     # --- parts of the dialogue ---
 
+    def _send(self, progress: "_Progress", *commands: str) -> Sequence[ExpectedReply]:
+        """Send commands, unless they were sent before."""
+        if progress.sent:
+            return [progress.sent.popleft() for _ in commands]
+        return self._protocol.send(*commands)
+
     async def _command(self, command: str, seconds: float, stage: Stage) -> Reply:
         (answer,) = self._protocol.send(command)
-        return self._check(await self._reply(answer, seconds, stage), Circumstances(stage))
-
-    async def _reply(self, answer: ExpectedReply, seconds: float, stage: Stage) -> Reply:
-        return await self._protocol.reply(answer, seconds, stage)
+        return self._check(await self._protocol.reply(answer, seconds, stage), Circumstances(stage))
 
     def _check(self, reply: Reply, circumstances: Circumstances, cause_of: CauseOf = cause_of) -> Reply:
         """Return a reply about the message. Raises SessionEnded for a reply about the session."""
@@ -353,14 +380,6 @@ class Session:
         self.abort()
         return SessionEnded(invalid_reply(self.smarthost, stage))
 
-    def _mail_command(self, envelope: Envelope, message: Message) -> str:
-        command = f"MAIL FROM:<{envelope.reverse_path}>"
-        if self.extensions.size:
-            command += f" SIZE={message.size}"
-        if self.extensions.eight_bit and (envelope.eight_bit or not _is_ascii(message)):
-            command += " BODY=8BITMIME"
-        return command
-
 
 @dataclass(slots=True)
 class _Progress:
@@ -368,6 +387,7 @@ class _Progress:
     cause_of: CauseOf = cause_of
     dot_written: bool = False
     rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
+    sent: deque[ExpectedReply] = field(default_factory=deque)  # replies to what was sent before `transact`
 
     def at(self, stage: Stage, recipients: Sequence[ForwardPath] = ()) -> Circumstances:
         """Return the circumstances of a reply at this stage, about these recipients."""
@@ -380,6 +400,36 @@ def _interrupted(end: SessionEnded, progress: _Progress) -> Interrupted:
         cause = end.cause or progress.cause_of(end.upstream_reply, progress.circumstances)
         replies = (ClassifiedReply(end.upstream_reply, cause),)
     return Interrupted(end.reply, replies, progress.dot_written, progress.rejected)
+
+
+def _direct_steps(
+    extensions: EhloExtensions, timeouts: SessionTimeouts, envelope: Envelope, message: Message
+) -> list[DirectStep] | None:
+    """The steps of a usual transaction on a warm session; None if it is not one."""
+    if extensions.size_limit is not None and message.size > extensions.size_limit:
+        return None
+    if not extensions.eight_bit and not _is_ascii(message):
+        return None
+    (content, is_whole), *others = _blocks(message)
+    commands = [_mail_command(extensions, envelope, message), *(f"RCPT TO:<{path}>" for path in envelope.recipients)]
+    if others or not is_whole or not (text := "".join(commands)).isascii() or not text.isprintable():
+        return None
+    mail, *rcpts = [f"{line}\r\n".encode("ascii") for line in commands]
+    return [
+        DirectStep(mail, min(timeouts.connect, timeouts.mail), Stage.MAIL),
+        *[DirectStep(rcpt, timeouts.rcpt, Stage.RCPT) for rcpt in rcpts],
+        DirectStep(b"DATA\r\n", timeouts.data, Stage.DATA),
+        DirectStep(bytes(content), timeouts.final_dot, Stage.FINAL_DOT),
+    ]
+
+
+def _mail_command(extensions: EhloExtensions, envelope: Envelope, message: Message) -> str:
+    command = f"MAIL FROM:<{envelope.reverse_path}>"
+    if extensions.size:
+        command += f" SIZE={message.size}"
+    if extensions.eight_bit and (envelope.eight_bit or not _is_ascii(message)):
+        command += " BODY=8BITMIME"
+    return command
 
 
 def _is_ascii(message: Message) -> bool:

@@ -9,9 +9,9 @@ Not here: the conversation (listener.relay_smtp), reception of the message (list
 
 import logging
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 import aiosmtpd
 from aiosmtpd.smtp import SMTP, Session
@@ -20,6 +20,8 @@ from aiosmtpd.smtp import Envelope as AiosmtpdEnvelope
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
+from senderproxy.listener.body import BodyBuffer
+from senderproxy.listener.connections import Transaction
 from senderproxy.log import event
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
@@ -117,10 +119,60 @@ class CompleteEnvelope(AiosmtpdEnvelope):
         self.id, self.client, self.paths, self.message = message_id, client, paths, message
 
 
-class Handler:
-    """aiosmtpd's handler object: its only hook passes complete messages to the intake."""
+class StraightMail(Transaction, Protocol):
+    """A message on the straight path."""
 
-    def __init__(self, intake: Intake, listener: str, clock: Clock) -> None:
+    @property
+    def submission(self) -> Submission:
+        """The message as received."""
+        ...
+
+
+class StraightWay(Protocol):
+    """The straight path for the messages of one client."""
+
+    @property
+    def is_open(self) -> bool:
+        """False if no message is usual now."""
+        ...
+
+    def take(
+        self,
+        envelope: Envelope,
+        raw: bytes,
+        rest: bytes,
+        field_limit: int,
+        new_body: Callable[[], BodyBuffer],
+        ended: Callable[[Reply | Exception | None], None],
+    ) -> StraightMail | None:
+        """Take a message, given with its header section and the octets of its body; None: the intake takes it.
+
+        `ended` is called once, later: with the reply, an internal error, or None for an interruption by a stop.
+        """
+        ...
+
+
+class StraightWays(Protocol):
+    """The straight path."""
+
+    @property
+    def is_on(self) -> bool:
+        """False if it is switched off."""
+        ...
+
+    def of_client(self, listener: str, client: Client) -> StraightWay | None:
+        """The path for the messages of this client; None if none of them is usual."""
+        ...
+
+
+class Handler:
+    """aiosmtpd's handler object: its only hook passes complete messages to the intake.
+
+    `straight`: takes usual messages before the hook; None: there is no such path.
+    """
+
+    def __init__(self, intake: Intake, listener: str, clock: Clock, straight: StraightWays | None = None) -> None:
+        self.straight = straight
         self._intake = intake
         self._listener = listener
         self._clock = clock
@@ -139,11 +191,21 @@ class Handler:
             envelope.id, self._listener, envelope.client, envelope.paths, envelope.message, self._clock.now()
         )
         try:
-            return _client_reply(await self._intake.accept(submission))
+            reply = await self._intake.accept(submission)
         except Exception as fault:  # noqa: BLE001  the client keeps the message and tries again
-            self.faults += 1
-            event(_log, log_events.MESSAGE_ERROR, fault=fault, id=envelope.id)
-            return replies.internal_error(envelope.id)
+            return self.answer(fault, envelope.id)
+        return self.answer(reply, envelope.id)
+
+    def answer(self, result: Reply | Exception, message_id: str) -> Reply:
+        """The reply to the client for the intake's reply, or for an internal error, which is logged."""
+        if isinstance(result, Reply):
+            try:
+                return _client_reply(result)
+            except ValueError as fault:
+                result = fault
+        self.faults += 1
+        event(_log, log_events.MESSAGE_ERROR, fault=result, id=message_id)
+        return replies.internal_error(message_id)
 
 
 def _client_reply(reply: Reply) -> Reply:

@@ -25,7 +25,7 @@ from senderproxy.listener.turned_away import TurnedAway
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
 from senderproxy.wire.data_decoder import BareLf
-from senderproxy.wire.dialogue import SessionOffer
+from senderproxy.wire.dialogue import Dialogue, SessionOffer
 
 LEAVING_LIMIT: Final = 100  # rejected and evicted connections at once that get a last reply; more are dropped
 _RESERVED_SHARE: Final = 10  # the part of all connections reserved where the configuration says no number: a tenth
@@ -64,6 +64,14 @@ class Peer:
 
 
 CONNECTED: Final = Peer("")  # the end that the socket names
+
+
+class Transaction(Protocol):
+    """A complete message until its reply is known."""
+
+    def cancel(self) -> object:
+        """Interrupt it, if its upstream certainly does not have it."""
+        ...
 
 
 class ListenerPhase(Enum):
@@ -208,7 +216,7 @@ class ListenerState:
         self.counters = Counters()
         self.events = EventLimiter()
         self.table: ConnectionTable[Connection] = ConnectionTable(connection_limits(settings, auth), self._evict)
-        self.transactions: set[asyncio.Task[Reply]] = set()
+        self.transactions: set[Transaction] = set()
         self._rates = ClientRates(
             RateLimits(
                 settings.max_connections_per_minute,
@@ -285,7 +293,13 @@ class ListenerState:
     def add_transaction(self, transaction: "asyncio.Task[Reply]") -> None:
         """Count a message that is with the intake until it is done, also where its client leaves."""
         self.transactions.add(transaction)
-        transaction.add_done_callback(self._end_transaction)
+        transaction.add_done_callback(self.end_transaction)
+
+    def message_answered(self, connection: Connection, dialogue: Dialogue, reply: Reply) -> None:
+        """Note the reply to a message of a connected client."""
+        self.counters.count(reply)
+        self.table.transaction_ended(connection)
+        dialogue.message_finished()
 
     async def wait_idle(self, seconds: float | None) -> bool:
         """Wait until no connection and no transaction is left; False where that takes more than so many seconds.
@@ -339,7 +353,8 @@ class ListenerState:
         else:
             connection.abort()
 
-    def _end_transaction(self, transaction: "asyncio.Task[Reply]") -> None:
+    def end_transaction(self, transaction: Transaction) -> None:
+        """Forget a message whose reply is known."""
         self.transactions.discard(transaction)
         if self._idle is not None:
             self._check_idle()

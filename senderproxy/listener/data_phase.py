@@ -14,6 +14,7 @@ import errno
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from senderproxy import log_events
@@ -42,10 +43,39 @@ _SMALL: Final = 32 * 1024  # octets; a larger message takes its fair share of th
 _EXCESS: Final = 16 * 1024 * 1024  # octets beyond twice the size limit; then the message is not read to its end
 
 
+def looks_ended(tail: bytes) -> bool:
+    """True if data with these last octets, six or all, ends in a lone dot that is no CRLF.CRLF."""
+    return bool(_FALSE_END.search(tail))
+
+
+@dataclass(frozen=True, slots=True)
+class BegunData:
+    """Data that has begun without this module: 354 is written, its octets so far are in the input.
+
+    `interruption`: an exception of this type is raised when they are read; None: the client may send more. Not the
+    exception itself: its traceback refers to the connection.
+    """
+
+    started: float  # on the loop's clock
+    interruption: type[BaseException] | None
+
+
+def data_deadline(stream: ClientStream, started: float, octets: int, tail: bytes) -> float:
+    """The time until which more of a message must arrive, on the loop's clock.
+
+    `octets`: of the message so far, which began at `started`; `tail`: the last six.
+    """
+    timeouts = stream.timeouts
+    latest = started + timeouts.idle + octets / timeouts.min_rate
+    block = timeouts.false_end if looks_ended(tail) else timeouts.block
+    return min(stream.loop.time() + block, latest)
+
+
 class DataPhase:
-    """Reception of one message."""
+    """Reception of one message. `begun`: it has begun already."""
 
     __slots__ = (
+        "_begun",
         "_body",
         "_decoder",
         "_dialogue",
@@ -58,7 +88,10 @@ class DataPhase:
         "_writing",
     )
 
-    def __init__(self, stream: ClientStream, state: ListenerState, dialogue: Dialogue) -> None:
+    def __init__(
+        self, stream: ClientStream, state: ListenerState, dialogue: Dialogue, begun: BegunData | None = None
+    ) -> None:
+        self._begun = begun
         self._stream = stream
         self._state = state
         self._dialogue = dialogue
@@ -79,7 +112,7 @@ class DataPhase:
     @property
     def false_end(self) -> bool:
         """The data so far ends in a lone dot, but not in CRLF.CRLF: the client may believe that it has ended."""
-        return bool(_FALSE_END.search(self._end))
+        return looks_ended(self._end)
 
     async def receive(self) -> Message | Reply:
         """Send 354 and read the message up to its final dot.
@@ -91,8 +124,11 @@ class DataPhase:
         most = 2 * self._dialogue.offer.size_limit + _EXCESS
         message: Message | None = None
         try:
-            stream.write(replies.START_DATA)
-            self._started = stream.loop.time()
+            if self._begun is None:
+                stream.write(replies.START_DATA)
+                self._started = stream.loop.time()
+            else:
+                self._started = self._begun.started
             while not decoder.done and decoder.octets <= most:
                 if source.size == 0:
                     await self._wait_for_input()
@@ -150,13 +186,12 @@ class DataPhase:
     async def _wait_for_input(self) -> None:
         """Wait for more of the message, at most `block` seconds; all of it must arrive at `min_rate` on average."""
         stream = self._stream
+        if self._begun is not None and self._begun.interruption is not None:
+            raise self._begun.interruption()
         if stream.stop_requested:
             raise CloseRequested
-        timeouts = stream.timeouts
         stream.flush()
-        latest = self._started + timeouts.idle + self._decoder.octets / timeouts.min_rate
-        block = timeouts.false_end if self.false_end else timeouts.block
-        stream.set_deadline(min(stream.loop.time() + block, latest))
+        stream.set_deadline(data_deadline(stream, self._started, self._decoder.octets, self._end))
         await stream.more()
         stream.set_deadline(None)
 

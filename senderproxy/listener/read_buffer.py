@@ -6,11 +6,12 @@ Not here: the meaning of the input.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from senderproxy.aio import PIECE_OCTETS
 
-_HIGH: Final = PIECE_OCTETS // 2  # octets; above, reading pauses: with asyncio's last read, 256 KiB, a bound on memory
+HIGH: Final = PIECE_OCTETS // 2  # octets; above, reading pauses: with asyncio's last read, 256 KiB, a bound on memory
 _LOW: Final = PIECE_OCTETS // 4  # octets; at or below, it resumes: half of the above, so that it changes seldom
 
 
@@ -23,12 +24,14 @@ class ReadBuffer:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._buffer = bytearray()
+        self.octets = bytearray()  # the buffer; read and changed here alone, looked at elsewhere
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None  # for input
         self._work_waiter: asyncio.Future[None] | None = None  # for other work, while no input is read
-        self._ended = False
+        self.has_ended = False  # no further input comes
         self._paused = False
+        # Called in place of waking a `more` that waits, after each input and at its end; True: it need not be woken.
+        self.on_input: Callable[[], bool] | None = None
 
     def attach(self, transport: asyncio.Transport | None) -> None:
         """Set the transport whose reading is paused; None while a handshake reads, and after the connection."""
@@ -38,19 +41,19 @@ class ReadBuffer:
     @property
     def size(self) -> int:
         """Octets in the buffer."""
-        return len(self._buffer)
+        return len(self.octets)
 
     def feed(self, data: bytes) -> None:
         """Add input."""
-        self._buffer += data
-        if len(self._buffer) > _HIGH and not self._paused and self._transport is not None:
+        self.octets += data
+        if len(self.octets) > HIGH and not self._paused and self._transport is not None:
             self._transport.pause_reading()
             self._paused = True
         self._wake()
 
     def end(self) -> None:
         """Mark the end of the input."""
-        self._ended = True
+        self.has_ended = True
         self._wake()
 
     def interrupt(self, reason: Exception) -> None:
@@ -61,7 +64,7 @@ class ReadBuffer:
 
     async def more(self) -> None:
         """Wait for new input. Raises ClientGone at its end, or the exception given to `interrupt`."""
-        if self._ended:
+        if self.has_ended:
             raise ClientGone
         self._waiter = self._loop.create_future()
         try:
@@ -86,34 +89,46 @@ class ReadBuffer:
 
     def line(self) -> bytes | None:
         """The next line with its line feed; None while it is incomplete."""
-        end = self._buffer.find(b"\n")
+        end = self.octets.find(b"\n")
         if end < 0:
             return None
-        line = bytes(self._buffer[: end + 1])
-        del self._buffer[: end + 1]
-        self._resume()
+        line = bytes(self.octets[: end + 1])
+        del self.octets[: end + 1]
+        if self._paused:
+            self._resume()
         return line
+
+    def drop(self, count: int) -> None:
+        """Remove so many octets at the front."""
+        del self.octets[:count]
+        self._resume()
+
+    def check(self) -> None:
+        """Look at the input again, as if some had come."""
+        self._wake()
 
     def starts_with(self, octets: bytes) -> bool:
         """True if the buffer begins with these octets."""
-        return self._buffer.startswith(octets)
+        return self.octets.startswith(octets)
 
     def take(self) -> bytes:
         """Remove and return all octets."""
-        taken = bytes(self._buffer)
-        self._buffer.clear()
+        taken = bytes(self.octets)
+        self.octets.clear()
         self._resume()
         return taken
 
     def put_back(self, rest: bytes) -> None:
         """Put octets that were taken in excess at the front."""
-        self._buffer[:0] = rest
+        self.octets[:0] = rest
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is None or self._waiter.done() or (self.on_input is not None and self.on_input()):
+            return
+        if not self._waiter.done():
             self._waiter.set_result(None)
 
     def _resume(self) -> None:
-        if self._paused and len(self._buffer) <= _LOW and self._transport is not None:
+        if self._paused and len(self.octets) <= _LOW and self._transport is not None:
             self._transport.resume_reading()
             self._paused = False

@@ -17,6 +17,7 @@ from senderproxy import log_events
 from senderproxy.aio import forget_traceback
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
+from senderproxy.listener.client_input import CLOSING, UNREAD_LIMIT, ClientInput, check_no_tls
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.client_tls import explain_client_tls_failure
 from senderproxy.listener.connections import CONNECTED, Connection, ListenerState, Peer
@@ -28,15 +29,10 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.wire import replies
 from senderproxy.wire.auth import Challenge
-from senderproxy.wire.command import AUTH_LIMIT
 from senderproxy.wire.dialogue import Authenticate, Dialogue, ReceiveData, ReplyAndClose, SendReply, StartTls, Step
 
 _log = logging.getLogger("senderproxy.listener")
 
-_CLOSING: Final = 421  # the code after which the connection is closed, RFC 5321 section 3.8
-_UNREAD: Final = 64 * 1024  # octets of replies that a client may leave unread before it must read
-_BATCH: Final = 100  # commands of one client in a row; then its replies leave and other clients are served
-_TLS_RECORD: Final = b"\x16\x03"  # the start of a handshake record, RFC 8446 section 5.1
 _TLS_SHUTDOWN: Final = 5.0  # seconds for the client's close_notify, RFC 8446 section 6.1
 
 
@@ -63,7 +59,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._handshaking = False
         self._closing_reply: Reply | None = None  # the listener wants to close the connection with this
         self._transaction: asyncio.Task[Reply] | None = None
-        self._commands = 0
+        self._input = ClientInput(self, self._stream, state, handler)
         super().__init__(handler, hostname=state.hostname, loop=loop)
 
     def __dir__(self) -> tuple[str, ...]:
@@ -111,6 +107,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._state.unregister(self)
         super().connection_lost(None)  # an error would be stored in a future that is never awaited
         self._handler_coroutine = None
+        self._input.connection = None
         del self._reader, self._writer
 
     # Called by the listener when it stops or has too many connections
@@ -122,25 +119,25 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     def finish(self, reply: Reply) -> None:
         """Send this reply and close after the message in progress; at once where there is none."""
-        self._closing_reply = reply
+        self._closing_reply, self._input.is_closing = reply, True
         if not self.in_transaction:
             self._stream.input.interrupt(CloseRequested())
 
     def evict(self) -> None:
         """Reply 421 and close at once; drop a client that cannot get a reply: in its handshake, or not reading."""
-        if self._handshaking or self._stream.unread > _UNREAD:
+        if self._handshaking or self._stream.unread > UNREAD_LIMIT:
             self.abort()
         else:
             self.finish(replies.EVICTED)
 
     def interrupt(self) -> None:
         """Cancel the message in progress, reply 421 and close."""
-        self._closing_reply = replies.stopping(self._state.hostname)
+        self._closing_reply, self._input.is_closing = replies.stopping(self._state.hostname), True
         self._stream.stop_requested = True
         if self._handshaking:
             self.abort()
-        elif self._transaction is not None:
-            self._transaction.cancel()
+        elif (transaction := self._transaction or self._input.message) is not None:
+            transaction.cancel()
         else:
             self._stream.input.interrupt(CloseRequested())
 
@@ -197,17 +194,18 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         dialogue = Dialogue(offer, self._peer.host, senders=self._admission.senders, secure=self._secure, quota=quota)
         self._dialogue = dialogue
         await asyncio.sleep(0)  # lets input that came together with the connection arrive
-        _check_no_tls(self._stream, self._state, self._peer.host)
+        check_no_tls(self._stream, self._state, self._peer.host)
         going_on = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
         while going_on:
-            line = await self._next_line()
-            step = dialogue.line_too_long() if line is None else self._next_step(dialogue, line)
+            line = await self._input.next_line(dialogue, self._writer)
+            if (step := self._input.take_step()) is None:
+                step = dialogue.line_too_long() if line is None else self.step_of(dialogue, line)
             going_on = await self._perform(dialogue, step)
 
-    def _next_step(self, dialogue: Dialogue, line: bytes) -> Step:
+    def step_of(self, dialogue: Dialogue, line: bytes) -> Step:
         """The dialogue's step for a command. An internal error ends the transaction, not the connection."""
         try:
-            return dialogue.command(line, more_input=self._stream.input.size > 0)
+            return dialogue.command(line, more_input=bool(self._stream.input.octets))
         except Exception as fault:  # noqa: BLE001
             self._state.counters.faults += 1
             event(_log, log_events.COMMAND_ERROR, fault=fault, client=self._peer.host)
@@ -236,7 +234,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         progress = step.exchange.start(step.initial)
         while isinstance(progress, Challenge):
             self._stream.write_octets(progress.render())
-            line = await self._next_line()
+            line = await self._input.next_line(dialogue, self._writer, is_command=False)
             if line is None:
                 return ReplyAndClose(replies.AUTH_LINE_TOO_LONG)
             progress = step.exchange.handle_response(line.rstrip(b"\r\n"))
@@ -289,7 +287,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     async def _receive_message(self, dialogue: Dialogue) -> bool:
         """Receive a message and reply to it; False where the conversation is over."""
-        phase = DataPhase(self._stream, self._state, dialogue)
+        phase = DataPhase(self._stream, self._state, dialogue, self._input.take_begun())
         try:
             received = await phase.receive()
         except ClientTimeout:
@@ -307,62 +305,22 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self.envelope = self._create_envelope()
         else:
             reply = received
-        self._state.counters.count(reply)
-        self._state.table.transaction_ended(self)
-        dialogue.message_finished()
-        if phase.ended and reply.code != _CLOSING:
+        self._state.message_answered(self, dialogue, reply)
+        if phase.ended and reply.code != CLOSING:
             self._stream.write(reply)
             return True
         await self._stream.finish(reply)
         return False
 
-    # Command lines
-
-    async def _next_line(self) -> bytes | None:
-        """The next line with its line feed; None where it exceeds every limit. Raises ClientTimeout."""
-        stream = self._stream
-        self._commands += 1
-        if self._commands % _BATCH == 0:
-            stream.flush()
-            if stream.unread > _UNREAD:
-                await stream.wait_until_read(self._writer)
-            await asyncio.sleep(0)
-        if (line := self._buffered_line()) is not None:
-            return line
-        stream.flush()
-        if stream.unread > _UNREAD:
-            await stream.wait_until_read(self._writer)
-        if self._dialogue is not None and self._dialogue.mail_seen:
-            stream.command_timeout = stream.timeouts.idle
-        stream.set_deadline(self.loop.time() + stream.command_timeout)
-        while (line := self._buffered_line()) is None and stream.input.size <= AUTH_LIMIT:
-            await stream.more()
-            _check_no_tls(stream, self._state, self._peer.host)
-        stream.set_deadline(None)
-        return line
-
-    def _buffered_line(self) -> bytes | None:
-        if self._closing_reply is not None and not self.in_transaction:
-            raise CloseRequested
-        return self._stream.input.line()
+    @property
+    def must_close(self) -> bool:
+        """True if no further command is read."""
+        return self._closing_reply is not None and not self.in_transaction
 
 
 def _log_rejected(state: ListenerState, peer: Peer, reply: Reply) -> None:
     if not peer.is_check:
         state.events.log(log_events.CLIENT_REJECTED, client=peer.host, reply=reply)
-
-
-def _check_no_tls(stream: ClientStream, state: ListenerState, host: str) -> None:
-    """Raise ClientGone for input that is a TLS record in place of a command, after logging it: no reply can be read."""
-    if state.settings.tls == "implicit" or not stream.input.starts_with(_TLS_RECORD):
-        return
-    offered = "STARTTLS" if state.tls is not None else "no encryption"
-    hint = f'choose {offered} in the client, or set tls = "implicit" for this listener'
-    state.events.log(log_events.CLIENT_TLS_AT_PLAIN_PORT, client=host, hint=hint)
-    state.auth.count_turned_away(
-        host, TurnedAway.TLS_AT_PLAIN_PORT, f"{log_events.CLIENT_TLS_AT_PLAIN_PORT.sentence}; {hint}"
-    )
-    raise ClientGone
 
 
 def _tls_failed(state: ListenerState, peer: Peer, error: OSError) -> None:

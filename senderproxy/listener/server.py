@@ -25,7 +25,7 @@ from senderproxy.config.model import ClientSettings, ListenerSettings, covers_ev
 from senderproxy.config.values import split_address
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.acceptor import Acceptor
-from senderproxy.listener.aiosmtpd_adapter import Handler, check_aiosmtpd, silence_aiosmtpd
+from senderproxy.listener.aiosmtpd_adapter import Handler, StraightWays, check_aiosmtpd, silence_aiosmtpd
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.client_auth import ClientAuth, is_loopback
 from senderproxy.listener.connections import Counters, ListenerPhase, ListenerState, ListenerTimeouts
@@ -67,9 +67,10 @@ class Listener:
         spill: SpillDirectory | None = None,
         passwords: PasswordThreads | None = None,
         turned_away: TurnedAwayClients | None = None,
+        straight: StraightWays | None = None,
     ) -> None:
         self.settings = settings
-        self._handler = Handler(intake, settings.name, clock)
+        self._handler = Handler(intake, settings.name, clock, straight)
         self._state = ListenerState(
             settings,
             hostname,

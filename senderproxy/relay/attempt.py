@@ -140,7 +140,7 @@ class MessageRelay:
     ) -> Outcomes:
         """Offer the message upstream by the account of this decision, or by its server."""
         plan = decision.plan
-        message = self._stamped(submission, apply_plan(plan, submission.message))
+        message = self.stamped(submission, apply_plan(plan, submission.message))
         envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)
         changes: Sequence[ContentChange] = plan.content_changes
         if self._signs(decision) and (changes or not message.body.is_ascii):
@@ -148,7 +148,7 @@ class MessageRelay:
         if changes:
             outcomes = await self._deliver_changed(submission, decision, envelope, message, changes)
         else:
-            outcomes = self._explained(decision, message, await self._offer(submission, decision, envelope, message))
+            outcomes = self.explained(decision, message, await self._offer(submission, decision, envelope, message))
         if NEEDS_SEVEN_BIT in outcomes.values():
             paths = [path for path, outcome in outcomes.items() if outcome == NEEDS_SEVEN_BIT]
             rest = replace(envelope.with_recipients(paths), eight_bit=False, eight_bit_anyway=True)
@@ -195,7 +195,7 @@ class MessageRelay:
         finally:
             if changed.body is not message.body:
                 changed.body.close()
-        outcomes = self._explained(decision, changed, outcomes)
+        outcomes = self.explained(decision, changed, outcomes)
         return (
             _with_footer_notes(outcomes, unmade.get(0, FOOTER_ADDED)) if isinstance(changes[0], AddFooter) else outcomes
         )
@@ -235,7 +235,8 @@ class MessageRelay:
             sending = self._courier.deliver(decision.route, envelope, message, tag=submission.id)
         return with_form(sending, message) if decision.is_copied else sending
 
-    def _explained(self, decision: Decision, message: Message, outcomes: Outcomes) -> Outcomes:
+    def explained(self, decision: Decision, message: Message, outcomes: Outcomes) -> Outcomes:
+        """The outcomes as the client and the author read them; what was learned about senders is noted."""
         if decision.hop is None:
             outcomes = self._check_rejected_sender(decision, message, outcomes)
         return outcomes if decision.is_internal else {path: _for_stranger(each) for path, each in outcomes.items()}
@@ -253,7 +254,7 @@ class MessageRelay:
     async def deliver_report(self, submission: Submission, recipients: Sequence[ForwardPath]) -> Outcomes:
         """Deliver a report to the internal server, unchanged."""
         assert self.rules.report_server is not None
-        message = self._stamped(submission, submission.message)
+        message = self.stamped(submission, submission.message)
         envelope = replace(submission.envelope.with_recipients(recipients), eight_bit_anyway=True)
         return await self._courier.deliver_report(self.rules.report_server, envelope, message, tag=submission.id)
 
@@ -269,7 +270,8 @@ class MessageRelay:
             self._accounts.signing_keys(),
         )
 
-    def _stamped(self, submission: Submission, message: Message) -> Message:
+    def stamped(self, submission: Submission, message: Message) -> Message:
+        """The message with our Received field on top."""
         header = add_received_field(
             message.header,
             submission.client,

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final
 
@@ -27,6 +27,7 @@ from senderproxy.mail.reply import Reply, reply
 from senderproxy.mail.submission import Submission
 from senderproxy.recent_counts import RecentCounts
 from senderproxy.relay import recipient_updates, tracking_events
+from senderproxy.relay.answer_log import log_answer, observe_answer
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.copy_jobs import CopyJobs
 from senderproxy.relay.decide import Decision
@@ -115,9 +116,7 @@ class RelayIntake:
         else:
             if self._expensive:
                 await self._expensive.wait(submission.client.host)
-            began = self._clock.monotonic()
-            decision = self._relay.decide(submission)
-            self._expensive.decided(submission.client.host, self._clock.monotonic() - began)
+            decision = self._decide_now(submission)
         limit = self._check_loop(submission, decision)
         if limit is not None and isinstance(decision, Decision):
             if limit.wait is None or not handling.queues_deferrals:
@@ -134,14 +133,42 @@ class RelayIntake:
         else:
             answer, kind = decision.reply, log_events.MESSAGE_DISCARDED
             if self._refusals.is_repeated(submission, answer):
-                if self.observer is not None:
-                    _observe(self.observer, submission, decision, answer, kind, self._clock.monotonic() - started)
+                observe_answer(self.observer, submission, decision, answer, kind, self._clock.monotonic() - started)
                 return answer
-            self._record_refusal(submission, decision)
+            self.spool.note(_refused(submission, decision, self._clock.now()))
         if answer.is_transient and isinstance(decision, Decision):
             self._uncount(submission, decision)
-        self._log(submission, decision, answer, kind, self._clock.monotonic() - started)
+        log_answer(self.observer, submission, decision, answer, kind, self._clock.monotonic() - started)
         return answer
+
+    def decide_at_once(self, submission: Submission) -> Decision | Refusal | Discard | None:
+        """The decision of `accept`; None if it has to wait."""
+        return None if self._expensive or has_large_header(submission) else self._decide_now(submission)
+
+    def delivered(
+        self, submission: Submission, decision: Decision, handling: Handling, outcomes: Outcomes, seconds: float
+    ) -> Reply:
+        """The end of `accept` after an attempt of so many seconds that every recipient's server accepted."""
+        attempted = self._attempted(decision, outcomes, seconds)
+        answer = recipient_updates.client_reply(outcomes, submission.id, handling.on_deferral)
+        assert answer is not None
+        self.spool.note(_history(submission, decision, recipient_updates.pass_through_states(outcomes), attempted))
+        log_answer(self.observer, submission, decision, answer, log_events.MESSAGE_DELIVERED, seconds)
+        return answer
+
+    async def continue_attempt(
+        self, submission: Submission, decision: Decision, handling: Handling, started: float
+    ) -> Reply:
+        """The end of `accept` with an attempt in progress: the courier goes on with it."""
+        answer, kind = await self._pass_through(submission, decision, handling, started)
+        log_answer(self.observer, submission, decision, answer, kind, self._clock.monotonic() - started)
+        return answer
+
+    def _decide_now(self, submission: Submission) -> Decision | Refusal | Discard:
+        began = self._clock.monotonic()
+        decision = self._relay.decide(submission)
+        self._expensive.decided(submission.client.host, self._clock.monotonic() - began)
+        return decision
 
     @property
     def refusals(self) -> RecentCounts:
@@ -162,10 +189,10 @@ class RelayIntake:
         refusal = Refusal(_TOO_MANY_DECISIONS)
         answer, kind, seconds = refusal.reply, log_events.MESSAGE_DEFERRED, self._clock.monotonic() - started
         if not self._refusals.is_repeated(submission, answer):
-            self._record_refusal(submission, refusal)
-            self._log(submission, refusal, answer, kind, seconds)
-        elif self.observer is not None:
-            _observe(self.observer, submission, refusal, answer, kind, seconds)
+            self.spool.note(_refused(submission, refusal, self._clock.now()))
+            log_answer(self.observer, submission, refusal, answer, kind, seconds)
+        else:
+            observe_answer(self.observer, submission, refusal, answer, kind, seconds)
         return answer
 
     def _check_loop(self, submission: Submission, decision: Decision | Refusal | Discard) -> OverLimit | None:
@@ -192,7 +219,8 @@ class RelayIntake:
         answer = await self._queue(submission, decision, limit.reply, wait)
         if answer.is_transient:
             self._uncount(submission, decision)
-        self._log(submission, decision, answer, log_events.REPORT_DELAYED, self._clock.monotonic() - started)
+        seconds = self._clock.monotonic() - started
+        log_answer(self.observer, submission, decision, answer, log_events.REPORT_DELAYED, seconds)
         return answer
 
     # ---- queue ----
@@ -245,13 +273,17 @@ class RelayIntake:
     # ---- pass-through ----
 
     async def _pass_through(
-        self, submission: Submission, decision: Decision, handling: Handling
+        self, submission: Submission, decision: Decision, handling: Handling, started: float | None = None
     ) -> tuple[Reply, LogEvent]:
-        """One attempt while the client waits. The reply, and the event to log if it is positive."""
-        started = self._clock.monotonic()
+        """One attempt while the client waits. The reply, and the event to log if it is positive.
+
+        `started`: the time of its start, if it was begun before.
+        """
+        now = self._clock.monotonic()
+        started = now if started is None else started
         attempt = asyncio.create_task(self._relay.deliver(submission, decision))
         try:
-            await wait_done(attempt, handling.timeout)
+            await wait_done(attempt, max(0.0, started + handling.timeout - now))
         except asyncio.CancelledError:
             attempt.cancel()  # after the final dot this has no effect: the outcomes follow
         else:
@@ -281,8 +313,7 @@ class RelayIntake:
     async def _conclude(
         self, submission: Submission, decision: Decision, handling: Handling, outcomes: Outcomes, seconds: float
     ) -> tuple[Reply, LogEvent]:
-        account = decision.route.account.id
-        attempted = tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
+        attempted = self._attempted(decision, outcomes, seconds)
         answer = recipient_updates.client_reply(outcomes, submission.id, handling.on_deferral)
         if answer is None:
             return await self._queue_after_attempt(submission, decision, outcomes, attempted)
@@ -290,7 +321,7 @@ class RelayIntake:
         if decision.is_copied and (copy := self.copies.new(submission, decision, outcomes)) is not None:
             await self.copies.record(_history(submission, decision, states, attempted), copy)
         else:
-            self._record(submission, decision, states, attempted)
+            self.spool.note(_history(submission, decision, states, attempted))
         return answer, log_events.MESSAGE_DELIVERED  # replaced if the reply is negative
 
     async def _queue_after_attempt(
@@ -327,7 +358,7 @@ class RelayIntake:
             answer = recipient_updates.not_queued_reply(outcomes)
             if copy is not None:
                 attempted.append(self.copies.lose(arrival, error))
-            self._record(submission, decision, recipient_updates.pass_through_states(outcomes), attempted)
+            self.spool.note(_history(submission, decision, recipient_updates.pass_through_states(outcomes), attempted))
             return answer, log_events.MESSAGE_DEFERRED  # replaced by `message_refused` if the reply is permanent
         for each in (whole, *reported.reports):
             self._dispatcher.message_queued(each)
@@ -338,43 +369,9 @@ class RelayIntake:
 
     # ---- history and log ----
 
-    def _record(
-        self,
-        submission: Submission,
-        decision: Decision,
-        states: Mapping[ForwardPath, RecipientState],
-        attempted: list[Event],
-    ) -> None:
-        self.spool.note(_history(submission, decision, states, attempted))
-
-    def _record_refusal(self, submission: Submission, decision: Refusal | Discard) -> None:
-        """Record a message that was refused or discarded without an attempt."""
-        now, path = self._clock.now(), str(submission.envelope.reverse_path)
-        if isinstance(decision, Discard):
-            status = RecipientStatus.DISCARDED
-            ended = Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
-        else:
-            status = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
-            ended = tracking_events.refused(decision.reply, now, decision.hint)
-        states = dict.fromkeys(submission.envelope.recipients, RecipientState(status, None, 0, decision.reply))
-        self.spool.note(Arrival(submission, NO_ACCOUNT, path, states, [ended]))
-
-    def _log(
-        self,
-        submission: Submission,
-        decision: Decision | Refusal | Discard,
-        answer: Reply,
-        kind: LogEvent,
-        seconds: float,
-    ) -> None:
-        """One line for each message: client, account, number of recipients, and result. The observer is called."""
-        if not answer.is_positive:
-            kind = log_events.MESSAGE_DEFERRED if answer.is_transient else log_events.MESSAGE_REFUSED
-        if self.observer is not None:
-            _observe(self.observer, submission, decision, answer, kind, seconds)
-        if not _log.isEnabledFor(kind.level):
-            return
-        event(_log, kind, fault=None, **_log_fields(submission, decision, answer, seconds))
+    def _attempted(self, decision: Decision, outcomes: Outcomes, seconds: float) -> list[Event]:
+        account = decision.route.account.id
+        return tracking_events.attempted(outcomes, len(outcomes), account, self._clock.now(), seconds)
 
 
 def _history(
@@ -390,49 +387,16 @@ def _history(
     return Arrival(submission, route.account.id, str(route.author), states, events)
 
 
-def _log_fields(
-    submission: Submission, decision: Decision | Refusal | Discard, answer: Reply, seconds: float
-) -> dict[str, object]:
-    """The fields of the line about a message."""
-    envelope = submission.envelope
-    facts: dict[str, object] = {
-        "id": submission.id,
-        "client": submission.client,
-        "reverse_path": f"<{envelope.reverse_path}>",
-        "recipients": len(envelope.recipients),
-        "size": submission.message.size,
-        "seconds": round(seconds, 3),
-        "reply": answer,
-    }
-    if isinstance(decision, Decision):
-        route = decision.route
-        facts |= {
-            "author": route.author,
-            "account": route.account.id,
-            "chosen_by": f"{route.source.value}, {route.tier.description}",
-        }
-        if decision.ways is None:
-            facts |= {_changed_field(change.what): change.new or "(removed)" for change in decision.plan.changes}
-        else:
-            facts["ways"] = "; ".join(dict.fromkeys(map(str, decision.ways.values())))
-    elif isinstance(decision, Refusal) and decision.hint:
-        facts["hint"] = decision.hint
-    return facts
-
-
-def _observe(
-    observer: IntakeObserver,
-    submission: Submission,
-    decision: Decision | Refusal | Discard,
-    answer: Reply,
-    kind: LogEvent,
-    seconds: float,
-) -> None:
-    """Call the observer, with the event of a negative reply in place of `kind`."""
-    if not answer.is_positive:
-        kind = log_events.MESSAGE_DEFERRED if answer.is_transient else log_events.MESSAGE_REFUSED
-    account = decision.route.account.id if isinstance(decision, Decision) else NO_ACCOUNT
-    observer.answered(submission.listener, account, kind, seconds)
+def _refused(submission: Submission, decision: Refusal | Discard, now: datetime) -> Arrival:
+    """The history of a message that was refused or discarded without an attempt."""
+    if isinstance(decision, Discard):
+        status = RecipientStatus.DISCARDED
+        ended = Event(now, EventKind.DISCARDED, (), {"reply": str(decision.reply)})
+    else:
+        status = RecipientStatus.DEFERRED if decision.reply.is_transient else RecipientStatus.FAILED
+        ended = tracking_events.refused(decision.reply, now, decision.hint)
+    states = dict.fromkeys(submission.envelope.recipients, RecipientState(status, None, 0, decision.reply))
+    return Arrival(submission, NO_ACCOUNT, str(submission.envelope.reverse_path), states, [ended])
 
 
 def _not_queued(submission: Submission, error: SpoolError) -> Reply:
@@ -441,8 +405,3 @@ def _not_queued(submission: Submission, error: SpoolError) -> Reply:
     if isinstance(error, SpoolFull):
         return reply(452, "4.3.1", f"{error.message} The message was not accepted; send it again later.")
     return reply(451, "4.3.0", f"{error.message} The message was not accepted; send it again later.")
-
-
-def _changed_field(what: str) -> str:
-    """The log field for a changed header field or envelope address."""
-    return f"changed_{what.lower().replace('-', '_')}"

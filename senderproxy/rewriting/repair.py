@@ -134,14 +134,14 @@ _CACHED_LENGTH: Final = 300  # octets of a value; longer ones are rarely repeate
 
 def _repair(field: Field, context: RepairContext) -> tuple[bytes | None, str] | None:
     """Return the repaired value (None: remove the field) and the reason, None if the field is valid."""
-    if len(field.value) <= _CACHED_LENGTH and field.name.lower() in _ADDRESSES and _is_valid(field):
+    if len(field.value) <= _CACHED_LENGTH and field.name.lower() in _ADDRESSES and is_valid_address_field(field):
         return None
     return _repaired(field, context)
 
 
 @lru_cache(maxsize=1024)
-def _is_valid(field: Field) -> bool:
-    """Independent of the message and so cached; only the repaired value depends on the message."""
+def is_valid_address_field(field: Field) -> bool:
+    """True if the field gets no repair. Without a message, so cached; only the repaired value depends on it."""
     return _repaired(field, _ANY_CONTEXT) is None
 
 
@@ -380,17 +380,22 @@ def _is_date(value: bytes) -> bool:
     found = _DATE.fullmatch(value.strip())
     if found is None:
         return False
-    day, _, hour, minute, second = (int(number or 0) for number in found.groups())
+    day, _, hour, minute, second = map(int, found.groups(b"0"))
     return 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60
+
+
+def is_valid_date(value: bytes) -> bool:
+    """True if the value of a Date field gets no repair, as far as the year shows."""
+    return value.isascii() and _is_date(value) and not _UNSET_YEAR.search(value)
 
 
 def _repair_date(value: bytes, context: RepairContext) -> tuple[bytes, str] | None:
     """The date in RFC 5322 format and the reason, None if it is valid. The time of sending replaces no date or an unset
     clock's.
     """
-    valid = value.isascii() and _is_date(value)
-    if valid and not _UNSET_YEAR.search(value):
+    if is_valid_date(value):
         return None
+    valid = value.isascii() and _is_date(value)
     date = read_date(value, context.zone, context.now)
     if date is None:
         return format_datetime(context.now).encode("ascii"), _UNREADABLE

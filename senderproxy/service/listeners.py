@@ -25,6 +25,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.listener.turned_away import TurnedAwayClients
 from senderproxy.relay.ports import Intake
 from senderproxy.service.descriptors import provide_descriptors
+from senderproxy.straight.path import StraightPath
 from senderproxy.wiring import same_listener_environment
 
 _MAX_RETIRING: Final = 10  # replaced listeners with clients; of more, the oldest is stopped: a bound on connections
@@ -40,6 +41,7 @@ class Listeners:
         spool_is_open: Callable[[], bool],
         throttle: LoginThrottle,
         sockets: SocketStore,
+        straight: StraightPath | None = None,
     ) -> None:
         """`throttle` counts the failed logins at all listeners, also after a reload; `sockets` are systemd's."""
         self._intake = intake
@@ -49,6 +51,7 @@ class Listeners:
         self._memory_files = MemoryFiles()
         self._throttle = throttle
         self._sockets = sockets
+        self._straight = straight
         self.turned_away = TurnedAwayClients()  # of all listeners
         self._draining = False
         self._open: list[Listener] = []
@@ -163,6 +166,7 @@ class Listeners:
             throttle=self._throttle,
             passwords=self._passwords,
             turned_away=self.turned_away,
+            straight=self._straight,
         )
         listener.drain(on=self._draining)
         listener.open(instead_of.share_socket() if instead_of else self._sockets.take(_place(settings)))

@@ -59,7 +59,7 @@ class DataDecoder:
             window = window[: end + 2]  # the CRLF before the final dot belongs to the message
             self._held = b""
         else:
-            kept = len(window) - (_undecided(window) if self._converter is None else _start_of_end(window))
+            kept = len(window) - (undecided(window) if self._converter is None else _start_of_end(window))
             self._held = window[kept:]
             window = window[:kept]
         if self._converter is not None:
@@ -121,7 +121,7 @@ _UNDECIDED: Final = re.compile(rb"(?:\r(?:\n(?:\.\r?)?)?|(?:\r\n\.)?\n\.?)\Z")
 _LONGEST_UNDECIDED: Final = 5  # octets: CR LF . LF .
 
 
-def _undecided(window: bytes) -> int:
+def undecided(window: bytes) -> int:
     """The number of octets at the end of the window that must wait for the next piece."""
     found = _UNDECIDED.search(window[-_LONGEST_UNDECIDED:])
     return len(found[0]) if found else 0

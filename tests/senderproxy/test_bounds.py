@@ -66,6 +66,8 @@ FILLED_ELSEWHERE = {
     "domain_records.lookups.Lookups._found": "domain_records/test_judgements.py",
     "alerts.policy.AlertPolicy._watched": "alerts/test_policy.py",
     "delivery.mx.courier.MxCourier._states": "delivery/mx/test_mx_courier.py",
+    "straight.decisions.ClientDecisions.found": "straight/test_decisions.py",
+    "straight.decisions.RememberedDecisions._clients": "straight/test_decisions.py",
     "delivery.mx.greylisting.Greylisting._learned": "delivery/mx/test_greylisting.py",
     "delivery.mx.greylisting.Greylisting._pending": "delivery/mx/test_greylisting.py",
     "delivery.mx.look_up.MailServerLookUp._known": "delivery/mx/test_mx_look_up.py",
@@ -184,6 +186,8 @@ IN_PROGRESS = {
     "delivery.hops.sessions.HopSessions._busy": "a session; limits.connections",
     "delivery.hops.sessions.HopSessions._closing": "a session; limits.connections",
     "delivery.hops.sessions.HopSessions._idle": "a session; limits.connections",
+    "delivery.courier.SmtpCourier._begun": "an attempt that goes on in a task",
+    "straight.patience.PatienceSweeper._due": "a message on the straight path; one for each connection",
     "delivery.pool.Pool._closing": "a session; limits.connections",
     "delivery.pool.Pool._sessions": "a session; limits.connections",
     "delivery.pool.Pool._waiters": "an attempt",
@@ -223,6 +227,8 @@ OF_ONE_OBJECT = {
     "delivery.session.Completed.rejected",
     "delivery.session.Interrupted.rejected",
     "delivery.session._Progress.rejected",
+    "delivery.session._Progress.sent",  # a command
+    "delivery.direct_transaction.DirectTransaction._results",  # a command
     "footer.insertion._FooterWalk._open",  # _DEPTH_LIMIT
     "footer.html_scanner.HtmlScanner._steps",  # a constant
     "footer.line_search.LineSearch._waiting",  # _BLOCK and one piece
@@ -237,7 +243,7 @@ OF_ONE_OBJECT = {
     "service.metrics.Figures._values",  # a scrape
     "service.metrics_server._Answer.headers",
     "sent_copy.connection.ImapConnection._received",  # _LINE_LIMIT and one read
-    "listener.read_buffer.ReadBuffer._buffer",  # _HIGH and one read
+    "listener.read_buffer.ReadBuffer.octets",  # HIGH and one read
     "monitoring.mail_gaps.MailGaps._weeks",  # the hours of a week
     "relay.content_changes.ChangedBody._memory",  # _MEMORY_LIMIT and one piece
     "relay.ports.Arrival.lanes",  # a recipient
@@ -247,6 +253,8 @@ OF_ONE_OBJECT = {
     "spool.sqlite.rebuild._Body._body",  # _ROW_BODY_LIMIT
     "spool.sqlite.rebuild._Body._header",  # _HEADER_LIMIT
     "spool.sqlite.rebuild._Body._missing",  # two numbers
+    "spool.sqlite.new_messages.GeneralRows.events",
+    "spool.sqlite.new_messages.GeneralRows.recipients",
     "spool.sqlite.rows.ArrivalRows.events",
     "spool.sqlite.rows.ArrivalRows.recipients",
     "spool.sqlite.search.SearchStatement.of_message",

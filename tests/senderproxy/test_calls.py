@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
 import senderproxy
 from senderproxy.listener.server import Listener
+from senderproxy.straight.path import StraightPath
 from tests.senderproxy.listener.smtp_client import HOSTNAME, SmtpClient, settings
 from tests.senderproxy.relay.office import RelayOffice, relay_office
 
@@ -31,12 +33,14 @@ COUNTED = 20
 # Calls of our functions and coroutines on the event loop's thread, each resumption of a coroutine too: about 650 in
 # pass-through and 824 through the queue on Python 3.11 (the fewest of twenty messages; they differ by two), and 3 % more.
 LIMITS = {"office": 670, "devices": 848}
+STRAIGHT = 200  # messages on the straight path
+STRAIGHT_LIMIT = 367  # calls of our functions for each, on average
 
 
 @asynccontextmanager
-async def client_of(office: RelayOffice, name: str) -> AsyncIterator[SmtpClient]:
+async def client_of(office: RelayOffice, name: str, straight: StraightPath | None = None) -> AsyncIterator[SmtpClient]:
     """A client of a listener in front of the relay."""
-    listener = Listener(settings(name=name), (), HOSTNAME, office.intake, office.clock)
+    listener = Listener(settings(name=name), (), HOSTNAME, office.intake, office.clock, straight=straight)
     await listener.start()
     client = await SmtpClient.greeted(listener)
     try:
@@ -76,3 +80,62 @@ async def test_a_small_message_makes_no_more_calls_than_before(tmp_path: Path, m
                         await asyncio.sleep(0)
             counts.append(counter.calls)
     assert min(counts[WARM_UP:]) <= LIMITS[mode], counts[WARM_UP:]
+
+
+class CountedLoop(asyncio.SelectorEventLoop):
+    """Counts the tasks and futures that our code makes, and the timers that it starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[str] = []
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        self._note("future")
+        return super().create_future()
+
+    def create_task(self, coro: Any, **more: Any) -> "asyncio.Task[Any]":
+        self._note("task")
+        return super().create_task(coro, **more)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        self._note("timer")
+        return super().call_at(when, callback, *args, context=context)
+
+    def _note(self, what: str) -> None:
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_code.co_filename.endswith(("base_events.py", "tasks.py", "timeouts.py")):
+            frame = frame.f_back
+        name = "" if frame is None else frame.f_code.co_filename
+        if name.startswith(SOURCES) and not name.startswith(PEER):
+            assert frame is not None
+            self.made.append(f"{what} in {name.removeprefix(SOURCES)}:{frame.f_code.co_name}")
+
+
+async def straight_messages(folder: Path) -> tuple[int, list[str], int]:
+    """The calls for two hundred usual messages, what the loop made for them, and how many took the straight path."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, CountedLoop)
+    async with relay_office(folder) as office:
+        path = StraightPath(office.drawer, office.courier, office.relay, office.intake, office.clock)
+        async with client_of(office, "office", path) as client:
+            for number in range(WARM_UP):
+                assert (await client.mail(MESSAGE % number)).code == 250
+            loop.made.clear()
+            before = path.counts.taken - path.counts.handed_over
+            calls = 0
+            for number in range(STRAIGHT):
+                with Counter() as counter:
+                    assert (await client.mail(MESSAGE % number)).code == 250
+                calls += counter.calls
+            return calls, list(loop.made), path.counts.taken - path.counts.handed_over - before
+
+
+def test_a_usual_message_makes_no_task_and_no_future(tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=CountedLoop) as runner:
+        calls, made, taken = runner.run(straight_messages(tmp_path))
+    assert taken == STRAIGHT
+    assert [each for each in made if not each.startswith("timer")] == []
+    assert len(made) <= STRAIGHT / 10, "timers are moved, not set anew"
+    assert calls / STRAIGHT <= STRAIGHT_LIMIT

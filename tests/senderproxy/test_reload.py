@@ -119,6 +119,7 @@ OTHER: dict[str, Any] = {
     "delivery.final_dot_seconds": 19,
     "delivery.quit_seconds": 20,
     "delivery.free_session_seconds": 21,
+    "delivery.straight_path": False,
     "spool.directory": "elsewhere",
     "spool.first_retry_seconds": 11,
     "spool.longest_retry_seconds": 4000,
@@ -318,6 +319,7 @@ class Office:
             "rules": components.relay.rules,
             "mx": (components.mx.settings.ourselves, components.spf_gate.addresses),
             "sessions": (components.courier._opener.timeouts, components.courier._opener.hostname),
+            "straight path": components.straight.is_on,
             "retry": components.runner.policy,
             "spool": (
                 spool._history.limits,

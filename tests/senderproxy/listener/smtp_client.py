@@ -14,6 +14,7 @@ from senderproxy.listener.connections import ListenerTimeouts
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.listener.password_threads import PasswordThreads
 from senderproxy.listener.server import Listener
+from tests.fakes.open_ways import OpenWays
 from tests.fakes.recording_intake import RecordingIntake
 
 HOSTNAME = "relay.firma.example"
@@ -198,6 +199,7 @@ async def listening(
         timeouts=timeouts,
         throttle=LoginThrottle(throttle_limits),
         passwords=passwords,
+        straight=OpenWays(),
     )
     await listener.start()
     try:

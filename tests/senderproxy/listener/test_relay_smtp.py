@@ -503,11 +503,11 @@ async def test_a_client_that_does_not_read_the_last_reply_is_dropped() -> None:
         assert (await client.ask(MAIL)).code == 250
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         connection: Any = listener._state.all_connections()[0]
-        commands = connection._commands
+        commands = connection._stream.commands
         while not connection._stream.transport.get_write_buffer_size():
             await client.send(RCPT * 1000)
             commands += 1000
-            await until(lambda wanted=commands: connection._commands >= wanted)  # type: ignore[misc]
+            await until(lambda wanted=commands: connection._stream.commands >= wanted)  # type: ignore[misc]
         assert connection._stream.transport.get_write_buffer_size() < 64 * 1024, (
             "not so much unread that we would have waited"
         )
