@@ -44,6 +44,10 @@ test-arm: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest tests/package/arm64.py $(ARGS)
 
+# Three instances over one database; each, and the database, is killed again and again.
+cluster: $(VENV)/.dev
+	$(BIN)/python -m tests.crash.cluster $(or $(KILLS),20) $(SEED)
+
 # Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
 # Then let single calls of the disk, of sockets, files and threads fail, and cut the power at each moment of a spool's day.
 storm: $(VENV)/.dev

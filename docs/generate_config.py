@@ -36,6 +36,7 @@ _TYPES: Final[Mapping[object, str]] = {
     values.read_metrics_address: "IP address and port, or `unix:` and a path",
     values.read_web_url: "`http://` or `https://` address",
     values.read_unlock: "text",
+    values.read_engine: "`sqlite` or `postgresql://ROLE@HOST/DATABASE`",
     values.read_secret_place: "`file:PATH` or `credential:NAME`",
     values.read_hash: "hash",
     values.read_mailbox: "mail address",

@@ -493,6 +493,12 @@ RESULT_ABANDONED: Final = LogEvent(
     "the spool refuses the result of an attempt, message left alone until the service stops",
     ("id", "why"),
 )
+RESULT_TOO_LATE: Final = LogEvent(
+    "result_too_late",
+    Severity.WARNING,
+    "another instance took the message over, it may have been sent twice",
+    ("id",),
+)
 CLOCK_STEPPED: Final = LogEvent(
     "clock_stepped", Severity.WARNING, "system clock stepped, due times moved with it", ("seconds",)
 )
@@ -508,6 +514,21 @@ SPOOL_STALLED: Final = LogEvent(
     "spool_stalled", Severity.ERROR, "spool's disk does not respond, new mail for the queue gets 451", ("why", "hint")
 )
 SPOOL_STALL_ENDED: Final = LogEvent("spool_stall_ended", Severity.INFO, "spool's disk responds again")
+SPOOL_LEASES_LOST: Final = LogEvent(
+    "spool_leases_lost",
+    Severity.CRITICAL,
+    "the spool's database does not answer: attempts ended before other instances take over",
+    ("seconds",),
+)
+SPOOL_LEASES_REGAINED: Final = LogEvent(
+    "spool_leases_regained", Severity.INFO, "the spool's database answers again, delivery from the queue continues"
+)
+SPOOL_LEASES_TAKEN: Final = LogEvent(
+    "spool_leases_taken",
+    Severity.WARNING,
+    "an instance is gone, its messages in progress are attempted again: a recipient may get one twice",
+    ("instance", "messages", "why"),
+)
 SPOOL_FILE_LOST: Final = LogEvent(
     "spool_file_lost", Severity.CRITICAL, "a file of the spool was deleted, replaced or moved", ("why", "hint")
 )

@@ -24,6 +24,7 @@ MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _PLATFORMS: Final = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
 # Licences that the metadata of a wheel does not name; the wheel has the text.
 _UNNAMED: Final = {"IMAPClient": "BSD-3-Clause"}
+_SOURCES: Final = (".pyi", ".c", ".h", ".pyx", ".pxd", ".pxi", ".typed")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def files(wheel: Wheel) -> Iterator[tuple[str, bytes]]:
 def _needed(entry: str) -> bool:
     top, _, rest = entry.partition("/")
     if not top.endswith(".dist-info"):
-        # importlib.metadata reads dist-info; tests, C sources and typing stubs are read by nothing
+        # importlib.metadata reads dist-info; tests, sources of compiled modules and typing stubs are read by nothing
         hidden = "/." in f"/{entry}"
-        return not hidden and "/tests/" not in f"/{entry}" and not entry.endswith((".pyi", ".c", ".h", ".typed"))
+        return not hidden and "/tests/" not in f"/{entry}" and not entry.endswith(_SOURCES)
     return rest in ("METADATA", "entry_points.txt")
 
 

@@ -28,6 +28,7 @@ from senderproxy.backup.errors import BackupError
 from senderproxy.backup.inventory import Inventory, read_inventory
 from senderproxy.config.model import Config
 from senderproxy.config.toml_lines import SettingPath
+from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.errors import SenderproxyError, WouldOverwrite
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.snapshot import Snapshot, open_snapshot
@@ -92,6 +93,11 @@ def _write_parts(
     remarks: list[str],
 ) -> int | None:
     """Write all parts; the number of messages, None without a queue."""
+    if with_queue and config.spool.engine != SQLITE_ENGINE:
+        raise SpoolError(
+            _("The queue is in a database server, which has its own backups."),
+            hint=_("senderproxy backup --without-queue, and pg_dump on the server (docs/cluster.md)"),
+        )
     spool = Path(config.spool_directory)
     with _snapshot(spool, with_queue) as snapshot:
         if snapshot is not None:

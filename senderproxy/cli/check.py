@@ -24,6 +24,7 @@ from senderproxy.cli.check_hops import Server, check_hops, servers_of_routes
 from senderproxy.cli.check_local import (
     check_conditions,
     check_configuration,
+    check_database,
     check_ownership,
     check_service,
     check_spool,
@@ -41,6 +42,7 @@ from senderproxy.cli.screen import Style
 from senderproxy.cli.terminal import confirm, is_interactive, print_item, print_json, print_progress, progress
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
+from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.delivery.login_check import LoginOk, LoginRefused, LoginUnchecked, Probed, describe, login_hint
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.domain_records.provider_records import records_of_domains
@@ -160,7 +162,9 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     yield from check_configuration(config, path)
     status = service_status(config)
     yield from check_service(config, path, status)
-    if status is None:
+    if config.spool.engine != SQLITE_ENGINE:
+        yield from check_database(config)
+    elif status is None:
         yield from check_spool(config, SystemClock().now())
     if path == SYSTEM_CONFIG:
         yield from check_ownership(config)

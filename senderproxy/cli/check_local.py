@@ -6,6 +6,7 @@ Not here: contradictions within the configuration (config.load), the listeners' 
 and DNS (cli.check).
 """
 
+import asyncio
 import os
 import pwd
 import stat
@@ -25,9 +26,11 @@ from senderproxy.cli.screen import printable
 from senderproxy.cli.times import local_time
 from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config
+from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.control.client import NotRunning, ask_status
 from senderproxy.delivery.handshake import is_full_name
 from senderproxy.errors import SenderproxyError
+from senderproxy.late_import import late_import
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts
@@ -125,7 +128,9 @@ def _own_facts(config: Config, accounts: VaultAccounts | None, now: datetime) ->
     certificates = [*map(listener_certificate_facts, config.listeners), *client_certificate_facts(config)]
     return Facts(
         now,
-        spool=disk_facts(Path(config.spool_directory), config.spool.min_free),
+        spool=disk_facts(Path(config.spool_directory), config.spool.min_free)
+        if config.spool.engine == SQLITE_ENGINE
+        else None,
         vault=None
         if accounts is None
         else accounts_facts(config, accounts, rolled_back=_rolled_back(config, accounts)),
@@ -162,10 +167,40 @@ def check_spool(config: Config, now: datetime) -> Iterator[Finding]:
     elif found.is_older:
         yield Finding(Level.OK, subject, _("it opens; it is of an earlier version, and the service converts it"))
     else:
-        waiting = ngettext("{count} message waits", "{count} messages wait", found.waiting).format(count=found.waiting)
-        held = ngettext("{count} message is held", "{count} messages are held", found.held).format(count=found.held)
-        text = _("it opens, {waiting}, {held}").format(waiting=waiting, held=held)
-        yield Finding(Level.OK, subject, text)
+        yield Finding(Level.OK, subject, _spool_text(found.waiting, found.held))
+
+
+def _spool_text(waiting: int, held: int) -> str:
+    waits = ngettext("{count} message waits", "{count} messages wait", waiting).format(count=waiting)
+    is_held = ngettext("{count} message is held", "{count} messages are held", held).format(count=held)
+    return _("it opens, {waiting}, {held}").format(waiting=waits, held=is_held)
+
+
+def check_database(config: Config) -> Iterator[Finding]:
+    """The result of opening the spool in a database server, and what a failure of the server can cost."""
+    subject = _("spool")
+    with late_import():
+        from senderproxy.service.postgresql import inspect
+    try:
+        found = asyncio.run(inspect(config.spool))
+    except SpoolError as error:
+        yield Finding(Level.WRONG, subject, error.message, error.hint)
+        return
+    yield Finding(Level.OK, subject, _spool_text(found.waiting, found.held))
+    durability = _("durability of the spool")
+    hint = _("Set synchronous_standby_names on the database server (docs/cluster.md).")
+    match found.durability.value:
+        case "standby":
+            text = _("each message is on a synchronous standby before it is acknowledged")
+            yield Finding(Level.OK, durability, text)
+        case "server":
+            text = _("acknowledged mail is on one server only, and is lost with its disk")
+            yield Finding(Level.ADVICE, durability, text, hint)
+        case _:
+            text = _("the database server does not sync: a crash of its machine loses acknowledged mail")
+            yield Finding(
+                Level.WRONG, durability, text, _("Set fsync and full_page_writes to on on the database server.")
+            )
 
 
 # ---- files of the service's user ----

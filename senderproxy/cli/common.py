@@ -4,6 +4,7 @@ Not here: input and output (cli.terminal), exit codes (cli.exit_codes).
 """
 
 import argparse
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,16 +16,18 @@ from senderproxy.cli.config_file import SYSTEM_CONFIG as SYSTEM_CONFIG
 from senderproxy.cli.config_file import config_path as config_path
 from senderproxy.cli.config_file import user_config as user_config
 from senderproxy.cli.config_file import with_chosen_unlock
-from senderproxy.cli.errors import UsageError
+from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.terminal import passphrase_prompt
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import find_control_socket, load_config
 from senderproxy.config.model import Config
 from senderproxy.config.problems import ConfigError
+from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.control.client import NotPermitted, NotRunning, ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.delivery import learned_accounts
 from senderproxy.errors import SenderproxyError
+from senderproxy.late_import import late_import
 from senderproxy.mail.address import Address, AddressError, AddressPattern, parse_address, parse_pattern
 from senderproxy.relay.ports import SpoolError
 from senderproxy.routing.account import Account
@@ -152,8 +155,35 @@ def _request_resume(config: Config, account_id: str) -> None:
         ask(Path(config.service.control_socket), request, seconds=_SERVICE_TIMEOUT)
     except NotRunning:
         with suppress(SpoolError):  # the next start then tries the login once
+            if config.spool.engine != SQLITE_ENGINE:
+                _forget_in_server(config, f"{learned_accounts.STATE}/{account_id}")
+                raise
             learned.forget(Path(config.spool_directory), [f"{learned_accounts.STATE}/{account_id}"])
         raise
+
+
+def _forget_in_server(config: Config, key: str) -> None:
+    """Raises SpoolError."""
+    with late_import():
+        from senderproxy.service.postgresql import open_postgresql
+
+    async def forget() -> None:
+        spool = await open_postgresql(config.spool, SystemClock())
+        try:
+            await spool.write_learned({key: None})
+        finally:
+            await spool.close()
+
+    asyncio.run(forget())
+
+
+def refuse_database_server(config: Config) -> None:
+    """Raises InputError if the spool is in a database server: the command is for a folder."""
+    if config.spool.engine != SQLITE_ENGINE:
+        raise InputError(
+            _("The spool is in a database server, and this command works with files of this machine."),
+            hint=_("See docs/cluster.md for the same with the tools of the server."),
+        )
 
 
 def pickup_note(config: Config) -> str:

@@ -19,15 +19,18 @@ from senderproxy.cli.common import open_accounts
 from senderproxy.cli.errors import InputError
 from senderproxy.clock import SystemClock
 from senderproxy.config.model import Config
+from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.control.client import NotRunning, ask, ask_status
 from senderproxy.control.protocol import Answer, Request, Verb, new_request
 from senderproxy.delivery.courier import SmtpCourier
 from senderproxy.delivery.login_check import short_timeouts
 from senderproxy.errors import SenderproxyError
+from senderproxy.late_import import late_import
 from senderproxy.relay.attempt import REPORT_SERVER, MessageRelay
 from senderproxy.relay.dsn_queueing import ReportBuilder, StatesWithReports
 from senderproxy.relay.ports import NO_ACCOUNT, Claim
 from senderproxy.relay.queue_admin import CHANGED_AT_ONCE, QueueAdmin, States
+from senderproxy.service.spool import EngineSpool
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import Query
 from senderproxy.tracking.serialize import query_entry
@@ -57,20 +60,33 @@ def open_queue(config: Config) -> Iterator[Ask]:
 
 @contextmanager
 def _open_spool(config: Config) -> Iterator[Ask]:
+    clock = SystemClock()
+    with asyncio.Runner() as loop:
+        spool = loop.run(_open_engine(config, clock))
+        handlers = QueueAdmin(lambda: spool, clock, _CancelReports(config, clock)).handlers()
+        try:
+            yield lambda request: loop.run(handlers[request["do"]](request))
+        finally:
+            loop.run(spool.close())
+
+
+async def _open_engine(config: Config, clock: SystemClock) -> EngineSpool:
+    """Raises SenderproxyError."""
+    if config.spool.engine != SQLITE_ENGINE:
+        with late_import():
+            from senderproxy.service.postgresql import open_postgresql
+        return await open_postgresql(config.spool, clock)
+    return _open_folder(config, clock)
+
+
+def _open_folder(config: Config, clock: SystemClock) -> SqliteSpool:
     directory = Path(config.spool_directory)
     if not directory.is_dir():
         raise InputError(
             _("There is no spool at {directory}, and the service is not running.").format(directory=directory),
             hint=_("Start the service, which creates it: systemctl start senderproxy"),
         )
-    clock = SystemClock()
-    spool = SqliteSpool.open(directory, clock, spool_limits_of(config.spool))
-    handlers = QueueAdmin(lambda: spool, clock, _CancelReports(config, clock)).handlers()
-    with asyncio.Runner() as loop:
-        try:
-            yield lambda request: loop.run(handlers[request["do"]](request))
-        finally:
-            loop.run(spool.close())
+    return SqliteSpool.open(directory, clock, spool_limits_of(config.spool))
 
 
 class _CancelReports:

@@ -22,6 +22,7 @@ from senderproxy.monitoring.record import Condition, condition_entry, read_condi
 from senderproxy.monitoring.words import (
     allowance_in_words,
     draining_in_words,
+    durability_in_words,
     label,
     queue_in_words,
     refusal_in_words,
@@ -196,6 +197,8 @@ def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None
     if queue["problem"]:
         return  # a condition says so
     print()
+    if durability := queue.get("durability"):
+        print_line(durability_in_words(durability))
     if not queue["waiting"] and not queue["held"]:
         print(queue_in_words(queue))
         return

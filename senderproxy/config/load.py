@@ -196,11 +196,13 @@ def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         kind, colon, place = unlock.partition(":")
         if kind == "key-file" and place.strip():
             vault["unlock"] = f"{kind}{colon}{folder.absolute() / place}"
-    if isinstance(alerts := settings.get("alerts"), dict):
-        for name in ("webhook", "webhook_secret", "ping"):
-            kind, _colon, place = str(alerts.get(name, "")).partition(":")
+    for part, names in (("alerts", ("webhook", "webhook_secret", "ping")), ("spool", ("engine_password",))):
+        if not isinstance(secrets := settings.get(part), dict):
+            continue
+        for name in names:
+            kind, _colon, place = str(secrets.get(name, "")).partition(":")
             if kind == "file" and place.strip():
-                alerts[name] = f"{kind}:{folder.absolute() / place}"
+                secrets[name] = f"{kind}:{folder.absolute() / place}"
     return settings
 
 
@@ -210,7 +212,7 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
     found: list[tuple[Any, tuple[str, ...]]] = [
         (settings["vault"], ("path",)),
         (settings.get("service"), ("control_socket",)),
-        (settings.get("spool"), ("directory",)),
+        (settings.get("spool"), ("directory", "engine_ca_file")),
         (settings.get("alerts"), ("ca_file",)),
     ]
     found += [(each, ("certificate", "key")) for each in (listeners if isinstance(listeners, list) else [])]

@@ -27,11 +27,13 @@ from senderproxy.config.schema import BeforeValidator, Field, PydanticCustomErro
 from senderproxy.config.section import Conflict, Section
 from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import (
+    SQLITE_ENGINE,
     UNIX,
     AccountId,
     CandidateSource,
     Count,
     Endpoint,
+    Engine,
     FilePath,
     Flag,
     FooterText,
@@ -591,6 +593,22 @@ class DeliverySettings(Section):
 class SpoolSettings(Section):
     """The queue on disk: its folder, the retries, and the reports to the authors."""
 
+    engine: Engine = Field(
+        default=SQLITE_ENGINE,
+        description="`sqlite`: files of this machine. `postgresql://ROLE@HOST/DATABASE`: a database that several"
+        " instances share; see [cluster.md](cluster.md). A change needs a restart.",
+    )
+    engine_password: SecretPlace | None = Field(
+        default=None,
+        description="The place of the role's password: `file:PATH` (mode 600, of the service's user) or"
+        " `credential:NAME` (from systemd). A change needs a restart.",
+    )
+    engine_ca_file: FilePath | None = Field(
+        default=None,
+        description="The authorities whose certificate of the database server is accepted. Left out: those of the"
+        " system. With another host than this machine, TLS and a valid certificate are always required. A change needs"
+        " a restart.",
+    )
     directory: FilePath | None = Field(
         default=None,
         description="The folder. Left out: `spool` beside the vault's file. Each service needs its own."
@@ -960,11 +978,22 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
         yield from _provider_conflicts(("providers", name), name, provider)
 
 
+# Settings of one engine; with the other one they would do nothing.
+_ENGINE_ONLY: Final = frozenset({"engine_password", "engine_ca_file"})
+_SQLITE_ONLY: Final = frozenset({"directory", "history_size", "min_free", "reserve_size"})
+
+
 def _spool_conflicts(spool: SpoolSettings) -> Iterator[Conflict]:
     first, longest = ("spool", "first_retry_seconds"), ("spool", "longest_retry_seconds")
     if spool.first_retry_seconds > spool.longest_retry_seconds:
         hint = _("write a shorter one, or raise longest_retry_seconds")
         yield Conflict(first, _("is longer than longest_retry_seconds"), hint, (first, longest))
+    engine: SettingPath = ("spool", "engine")
+    unfit = _ENGINE_ONLY if spool.engine == SQLITE_ENGINE else _SQLITE_ONLY
+    for name in sorted(unfit & spool.model_fields_set):
+        if getattr(spool, name) is not None:
+            text = _("has no meaning with this engine of the spool")
+            yield Conflict(("spool", name), text, _("remove it"), (("spool", name), engine))
     if spool.reports_to is not None and split_address(spool.reports_to)[1] == 0:
         path: SettingPath = ("spool", "reports_to")
         hint = _('write the server with its port, like "192.168.1.20:25"')

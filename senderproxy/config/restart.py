@@ -15,6 +15,9 @@ RESTART_ONLY: Final[Mapping[str, Callable[[Config], object]]] = MappingProxyType
     {
         "vault.path": lambda config: config.vault.path,
         "vault.unlock": lambda config: config.vault.unlock,
+        "spool.engine": lambda config: config.spool.engine,
+        "spool.engine_password": lambda config: config.spool.engine_password,
+        "spool.engine_ca_file": lambda config: config.spool.engine_ca_file,
         "spool.directory": lambda config: config.spool_directory,
         "service.control_socket": lambda config: config.service.control_socket,
         "web.role": lambda config: config.web.role,

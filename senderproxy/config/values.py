@@ -20,7 +20,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import Annotated, Final, NoReturn, TypeAlias, TypeVar
+from typing import Annotated, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from senderproxy.config.schema import BeforeValidator, PydanticCustomError
 from senderproxy.errors import SenderproxyError
@@ -46,6 +46,15 @@ IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
+
+SQLITE_ENGINE: Final = "sqlite"
+ENGINE_SOCKETS: Final = "/var/run/postgresql"  # folder of the server's socket on Debian
+_ENGINE_PORT: Final = 5432  # of PostgreSQL
+_ENGINE: Final = re.compile(
+    r"postgres(?:ql)?://(?P<user>[A-Za-z_][A-Za-z0-9_.-]{0,62})@"
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])?(?::(?P<port>[0-9]{1,5}))?"
+    r"/(?P<database>[A-Za-z_][A-Za-z0-9_-]{0,62})(?:\?host=(?P<socket>/[^\s?&#]{0,200}))?"
+)
 
 _UNITS: Final[Mapping[str, int]] = {
     "": 1,
@@ -316,6 +325,38 @@ def read_secret_place(value: object) -> str:
         refuse(_("is not the place of a secret (never write the secret itself here)"), hint)
     if kind == "credential" and "/" in name:
         refuse(_("is not the name of a credential"), hint)
+    return value
+
+
+class EngineAddress(NamedTuple):
+    """The address of a database and the login."""
+
+    host: str  # a name, an address, or the folder of a socket
+    port: int
+    user: str
+    database: str
+
+
+def engine_address(engine: str) -> EngineAddress | None:
+    """The address in a valid `[spool] engine`; None for SQLite."""
+    found = _ENGINE.fullmatch(engine)
+    if found is None:
+        return None
+    host = found["host"].strip("[]") if found["host"] else found["socket"] or ENGINE_SOCKETS
+    return EngineAddress(host, int(found["port"] or _ENGINE_PORT), found["user"], found["database"])
+
+
+def read_engine(value: object) -> str:
+    """The engine of the spool. The value is not repeated: it may contain a password."""
+    hint = _('write "sqlite" or "postgresql://ROLE@HOST/DATABASE"')
+    if not isinstance(value, str):
+        refuse(_("is not text"), hint)
+    if value == SQLITE_ENGINE:
+        return value
+    if value.startswith(("postgresql://", "postgres://")) and ":" in value.partition("@")[0].partition("//")[2]:
+        refuse(_("contains a password"), _("write the place of the password to engine_password in section [spool]"))
+    if (found := _ENGINE.fullmatch(value)) is None or not 0 < int(found["port"] or 1) <= _HIGHEST_PORT:
+        refuse(_("is not an engine of the spool"), hint)
     return value
 
 
@@ -625,6 +666,7 @@ FilePath = Annotated[str, BeforeValidator(read_path)]
 MetricsAddress = Annotated[str, BeforeValidator(read_metrics_address)]
 WebUrl = Annotated[str, BeforeValidator(read_web_url)]
 SocketPath = Annotated[str, BeforeValidator(read_socket_path)]
+Engine = Annotated[str, BeforeValidator(read_engine)]
 Unlock = Annotated[str, BeforeValidator(read_unlock)]
 SecretPlace = Annotated[str, BeforeValidator(read_secret_place)]
 PasswordHash = Annotated[str, BeforeValidator(read_hash)]

@@ -89,6 +89,7 @@ class SpoolFacts:
     hint: str = ""
     free: int | None = None  # octets on its disk; None: not known
     min_free: int = 0  # octets; below this no message is queued
+    durability: str = ""  # of a database server: standby, server or none; empty: it is on a disk of this machine
 
     @property
     def is_open(self) -> bool:

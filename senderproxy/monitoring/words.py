@@ -89,6 +89,20 @@ def queue_in_words(queue: Mapping[str, Any]) -> str:
     )
 
 
+def durability_in_words(durability: str) -> str:
+    """What the loss of the database server would cost. `durability`: as in `status --json`."""
+    match durability:
+        case "standby":
+            return _("The queue is in a database: each message is on a synchronous standby before it is acknowledged.")
+        case "server":
+            return _("The queue is in a database: acknowledged mail is on one server only, and is lost with its disk.")
+        case _:
+            return _(
+                "The queue is in a database that does not sync: a crash of its machine loses acknowledged mail. See"
+                " docs/cluster.md."
+            )
+
+
 def refusal_in_words(refusal: Mapping[str, Any]) -> str:
     """Equal refusals of the last hour."""
     text = ngettext(

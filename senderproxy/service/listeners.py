@@ -14,7 +14,7 @@ from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config, ListenerSettings
-from senderproxy.config.values import split_address
+from senderproxy.config.values import SQLITE_ENGINE, split_address
 from senderproxy.control.socket_store import Place, SocketStore
 from senderproxy.listener.body import SpillDirectory
 from senderproxy.listener.hidden_clients import refuse_if_open
@@ -152,7 +152,8 @@ class Listeners:
     ) -> Listener:
         refuse_if_open(settings)
         # A large message for the queue is received into the spool's folder: it is only renamed then, and not copied.
-        into_spool = settings.mode == "queue" and self._spool_is_open()
+        has_folder = config.spool.engine == SQLITE_ENGINE
+        into_spool = settings.mode == "queue" and has_folder and self._spool_is_open()
         # Pass-through needs no disk: while the one for temporary files is full, large messages are buffered in memory.
         folder = Path(config.spool_directory) if into_spool else None
         spill = SpillDirectory(folder=folder, memory=None if into_spool else self._memory_files)

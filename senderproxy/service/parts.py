@@ -7,6 +7,7 @@ docs/decisions/0205 has the list of all parts.
 """
 
 from senderproxy.config.model import Config
+from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.dns_client.client import load as load_look_ups
 from senderproxy.http_client.client import load as load_requests
 from senderproxy.late_import import late_import
@@ -18,6 +19,9 @@ def load_parts(config: Config) -> None:
         load_look_ups()
     if config.alerts.webhook is not None or config.alerts.ping is not None:
         load_requests()
+    if config.spool.engine != SQLITE_ENGINE:
+        with late_import():
+            import senderproxy.service.postgresql
     if config.footers:
         with late_import():
             import senderproxy.footer.insertion  # noqa: F401

@@ -9,21 +9,25 @@ import asyncio
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.config.model import SpoolSettings
+from senderproxy.config.values import SQLITE_ENGINE
+from senderproxy.late_import import late_import
 from senderproxy.log import event
 from senderproxy.monitoring.facts import SpoolFacts, SpoolState
 from senderproxy.relay.no_spool import NoSpool
-from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolObserver, Totals
+from senderproxy.relay.ports import Claim, LearnedStore, Spool, SpoolError, SpoolFull, SpoolObserver, Totals
+from senderproxy.service.lease_guard import LeaseGuard
 from senderproxy.spool.sqlite.file_identity import SpoolFileLost
 from senderproxy.spool.sqlite.free_space import too_little_space
+from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.stall import SpoolStalled, not_responding
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.wiring import Components, spool_limits_of
@@ -37,8 +41,67 @@ _DISK_TIMEOUT: Final = 5.0  # seconds for a question to the disk; an operator ma
 _EARLY_CLEANUP: Final = 10.0  # seconds between those that the histories' size or a lack of space requires
 
 
+class Health(Protocol):
+    """The state of a spool."""
+
+    def is_disturbed(self) -> bool:
+        """True if the last write failed or takes too long. Cheap."""
+        ...
+
+
+class EngineSpool(Spool, LearnedStore, Protocol):
+    """A spool of any engine, with what its service needs beside the ports."""
+
+    @property
+    def health(self) -> Health:
+        """Cheap to ask."""
+        ...
+
+    @property
+    def commits(self) -> int:
+        """The number of commits so far."""
+        ...
+
+    @property
+    def needs_sweep(self) -> bool:
+        """True if `sweep` should be called before its time."""
+        ...
+
+    def observe(self, observer: SpoolObserver) -> None:
+        """Call the observer for each commit."""
+        ...
+
+    def apply_limits(self, limits: SpoolLimits) -> None:
+        """Put other limits in force."""
+        ...
+
+    def last_clock_step(self) -> tuple[timedelta, datetime] | None:
+        """The size and the time of the last step of its clock."""
+        ...
+
+    async def trouble(self) -> SpoolError | None:
+        """The reason why a new message would be refused; None if none is known."""
+        ...
+
+    async def check_content(self, claim: Claim) -> None:
+        """Raises UnreadableRow if the content of a leased message is not as it was written."""
+        ...
+
+    async def sweep(self, now: datetime) -> None:
+        """Delete old history."""
+        ...
+
+    async def tidy(self) -> None:
+        """Return the space of an idle spool."""
+        ...
+
+    async def close(self) -> None:
+        """Finish all calls."""
+        ...
+
+
 class ServiceSpool:
-    """Opens the spool and gives it to the components."""
+    """Opens the spool and gives it to the components. One attribute for each fact about it."""
 
     def __init__(self, folder: Path, settings: SpoolSettings, components: Components, clock: Clock) -> None:
         self._settings = settings
@@ -46,13 +109,15 @@ class ServiceSpool:
         self._components = components
         self._clock = clock
         self._observer: SpoolObserver | None = None
-        self._spool: SqliteSpool | None = None
+        self._spool: EngineSpool | None = None
         self._problem: SpoolError | None = None
         self._opened_at = -math.inf  # monotonic seconds; the last try
         self._cleaned_at = -math.inf  # monotonic seconds
         self._cleanup: asyncio.Task[None] | None = None
         self._commits = self._tidied_at = 0  # numbers of commits
         self._committed_at = -math.inf  # monotonic seconds, to the precision of `maintain`
+        self._lease_guard = LeaseGuard(components.runner)
+        self._durability: Callable[[], str] = str  # of a database server; empty: none
         self._counted_commits = -1  # the number of commits before the last totals
         self._disk = WorkerThreads("spool-free-space")
 
@@ -86,6 +151,11 @@ class ServiceSpool:
         if self._spool is None:
             problem = self._problem
             return SpoolFacts(SpoolState.CLOSED, problem.message if problem else "", problem.hint if problem else "")
+        if self._settings.engine != SQLITE_ENGINE:  # what an idle disk lets us know, a heartbeat finds out
+            trouble = await self._spool.trouble()
+            if trouble is None:
+                return SpoolFacts(durability=self._durability())
+            return SpoolFacts(SpoolState.CLOSED, trouble.message, trouble.hint)
         try:
             async with asyncio.timeout(_DISK_TIMEOUT):
                 trouble = await self._spool.trouble()
@@ -115,28 +185,34 @@ class ServiceSpool:
     async def open(self) -> None:
         """Open the spool and start delivery from it. A failure is logged once for each cause, and not raised."""
         self._opened_at = self._clock.monotonic()
-        opener = WorkerThreads("spool-opener")  # a thread that does not hold up the exit if the disk does not respond
         try:
-            spool = await opener.do(
-                SqliteSpool.open,
-                self._folder,
-                self._clock,
-                spool_limits_of(self._settings),
-            )
+            spool = await self._open_engine()
         except SpoolError as error:
             if self._problem is None or self._problem.message != error.message:
                 event(_log, log_events.SPOOL_OPEN_FAILED, why=error.message, hint=error.hint)
             self._problem = error
             self._components.use_spool(NoSpool(error))
             return
-        finally:
-            opener.stop()
         self._spool, self._problem, self._counted_commits = spool, None, -1
         if self._observer is not None:
             spool.observe(self._observer)
         await self._components.learned.open(spool)  # before the first attempt
         self._components.use_spool(spool)
         await self._components.runner.start()
+
+    async def _open_engine(self) -> "EngineSpool":
+        if self._settings.engine != SQLITE_ENGINE:
+            with late_import():
+                from senderproxy.service.postgresql import open_postgresql
+            spool = await open_postgresql(self._settings, self._clock)
+            self._durability = lambda: spool.instance.durability.value
+            spool.on_leases(self._lease_guard.lost, self._lease_guard.regained)
+            return spool
+        opener = WorkerThreads("spool-opener")  # a thread that does not hold up the exit if the disk does not respond
+        try:
+            return await opener.do(SqliteSpool.open, self._folder, self._clock, spool_limits_of(self._settings))
+        finally:
+            opener.stop()
 
     async def maintain(self) -> None:
         """Try again to open it, or begin a cleanup, if the time has come. Never waits for the disk of an open spool."""
@@ -156,11 +232,11 @@ class ServiceSpool:
         elif self._commits != self._tidied_at and now - self._committed_at >= _IDLE:
             self._cleanup = asyncio.create_task(self._tidy(self._spool))
 
-    async def _clean_up(self, spool: SqliteSpool) -> None:
+    async def _clean_up(self, spool: "EngineSpool") -> None:
         with self._log_failure():
             await spool.sweep(self._clock.now())
 
-    async def _tidy(self, spool: SqliteSpool) -> None:
+    async def _tidy(self, spool: "EngineSpool") -> None:
         """Return the space of an idle spool to the disk, once until its next commit."""
         try:
             with self._log_failure():
@@ -185,6 +261,7 @@ class ServiceSpool:
         client.
         """
         self._disk.stop()
+        self._lease_guard.close()
         if self._spool is None:
             return
         if self._cleanup is not None:
@@ -199,7 +276,7 @@ class ServiceSpool:
                 hint="Look for errors of the disk: dmesg",
             )
 
-    async def _write_and_close(self, spool: SqliteSpool) -> None:
+    async def _write_and_close(self, spool: "EngineSpool") -> None:
         await self._components.learned.close()
         await spool.close()
 

@@ -164,6 +164,7 @@ class ServiceStatus:
         ]
         return {
             "problem": None,
+            "durability": spool.durability or None,
             "refusing": None if spool.is_open else {"why": spool.why, "hint": spool.hint},
             "waiting": sum(total.waiting for total in totals),
             "held": sum(total.held for total in totals),

@@ -42,6 +42,7 @@ UNPACKED: Final = {
     "prometheus": ("prometheus", "promtool"),
     "nginx": ("nginx",),  # a web server with TLS before the page
     "haproxy": ("haproxy",),  # a proxy before listeners, with PROXY headers
+    "postgresql": ("postgresql-15", "postgresql-client-15"),  # the database of several instances
 }
 SEPARATE_SINCE_DEBIAN_13: Final = {"promtool"}  # before, a part of prometheus
 
@@ -70,6 +71,7 @@ PROMETHEUS: Final = unpacked("prometheus") / "usr" / "bin" / "prometheus"
 PROMTOOL: Final = PROMETHEUS.with_name("promtool")
 NGINX: Final = unpacked("nginx") / "usr" / "sbin" / "nginx"
 HAPROXY: Final = unpacked("haproxy") / "usr" / "sbin" / "haproxy"
+POSTGRESQL: Final = unpacked("postgresql") / "usr" / "lib" / "postgresql" / "15" / "bin"  # folder of its programs
 MAILX: Final = unpacked("mailx") / "usr" / "bin" / "bsd-mailx"
 
 PACKAGES: Final = (

@@ -15,6 +15,8 @@ from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool
 from tests.fakes.memory_learned import MemoryLearned
 from tests.fakes.still_clock import StillClock
+from tests.senderproxy.spool.postgresql import open_spool
+from tests.senderproxy.spool.postgresql.open_spool import Databases
 
 Open: TypeAlias = Callable[[], AbstractAsyncContextManager[LearnedStore]]
 
@@ -24,8 +26,13 @@ def clock() -> StillClock:
     return StillClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "postgresql", "sqlite"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> Open:
+    if request.param == "postgresql":
+        databases: Databases = request.getfixturevalue("databases")
+        target = databases.new()
+        return lambda: open_spool.opened(target, clock)
+
     in_memory = MemoryLearned(clock)
 
     @asynccontextmanager

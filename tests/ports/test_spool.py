@@ -31,6 +31,8 @@ from senderproxy.tracking.record import Event, EventKind, Lane, Query, Recipient
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
+from tests.senderproxy.spool.postgresql import open_spool
+from tests.senderproxy.spool.postgresql.open_spool import Databases
 
 CARL, DORA, EMIL = (parse_address(f"{name}@elsewhere.example") for name in ("carl", "dora", "emil"))
 TAKEN = Delivered(reply(250, "2.0.0", "Requested mail action okay, completed: id=1MxDp3-1a2B3c-00Xyz"))
@@ -53,8 +55,13 @@ def clock() -> StillClock:
 TUNINGS = {"sqlite": Tuning(), "sqlite from rows": Tuning(cache_size=0), "sqlite with files": Tuning(row_limit=0)}
 
 
-@pytest.fixture(params=["memory", *TUNINGS])
+@pytest.fixture(params=["memory", "postgresql", *TUNINGS])
 def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: StillClock) -> Open:
+    if request.param == "postgresql":
+        databases: Databases = request.getfixturevalue("databases")
+        target = databases.new()
+        return lambda: open_spool.opened(target, clock)
+
     @asynccontextmanager
     async def memory() -> AsyncIterator[Spool]:
         yield MemorySpool(clock)

@@ -80,6 +80,7 @@ FILLED_ELSEWHERE = {
     "listener.connections.ListenerState._leaving": "listener/test_availability.py",
     "metrics.counts.Counts._messages": "metrics/test_counts.py",
     "metrics.counts.Counts._recipients": "metrics/test_counts.py",
+    "spool.postgresql.history.SharedHistory._unwritten": "spool/postgresql/test_postgresql_store.py",
     "web.login_limits.LoginLimits._of_all": "web/test_login_limits.py",
     "web.login_limits.LoginLimits._of_name": "web/test_login_limits.py",
     "web.upload.FormReader._field": "web/test_upload.py",
@@ -202,6 +203,14 @@ IN_PROGRESS = {
     "relay.settling.ResultWriter._unwritten": "an attempt whose result cannot be written",
     "service.measured_selector.MeasuredSelector._keys": "an open file that the event loop waits for",
     "service.listeners.Listeners._retiring": "a listener that was replaced; _MAX_RETIRING",
+    "service.lease_guard.LeaseGuard._tasks": "a change of the state of the leases, one after another",
+    "spool.postgresql.connections.Connections._idle": "a connection; COUNT",
+    "spool.postgresql.connections.Connections._tasks": "a transaction; its callers",
+    "spool.postgresql.connections.Connections._used": "a connection; COUNT",
+    "spool.postgresql.jobs.SharedJobs._numbers": "a job with a lease: its attempt",
+    "spool.postgresql.leases.InstanceLeases._by_id": "a message with a lease: an attempt, or a change by the operator",
+    "spool.postgresql.wakes.Wakes._lanes": "a lane with messages of the last 0.1 s",
+    "spool.postgresql.wakes.Wakes._tasks": "one",
     "spool.sqlite.incoming.Incoming._files_without_row": "a message that is being received",
     "spool.sqlite.leases.Leases._by_lease": "a message with a lease: an attempt, or a change by the operator",
     "spool.sqlite.jobs._JobLeases._numbers": "a job with a lease: its attempt",
@@ -249,6 +258,11 @@ OF_ONE_OBJECT = {
     "relay.ports.Arrival.lanes",  # a recipient
     "relay.ports.SpoolUpdate.lanes",  # a recipient
     "relay.ports.Totals.reasons",
+    "spool.postgresql.search.SearchText.of_message",
+    "spool.postgresql.search.SearchText.of_recipient",
+    "spool.postgresql.search.SearchText.values",
+    "spool.postgresql.search._AccountSum.ages",
+    "spool.postgresql.search._AccountSum.reasons",
     "spool.sqlite.rebuild.SpoolRebuild._inserts",  # a table
     "spool.sqlite.rebuild._Body._body",  # _ROW_BODY_LIMIT
     "spool.sqlite.rebuild._Body._header",  # _HEADER_LIMIT

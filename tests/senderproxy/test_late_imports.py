@@ -31,7 +31,7 @@ from pathlib import Path
 
 import senderproxy.cli.main, senderproxy.cli.run, senderproxy.cli.serve, senderproxy.config.load
 import senderproxy.dns_client.dnspython, senderproxy.signing.rsa_key, senderproxy.sent_copy.runner
-import senderproxy.http_client.failures, senderproxy.footer.insertion, senderproxy.service.metrics  # parts that are loaded late import nothing later
+import senderproxy.http_client.failures, senderproxy.footer.insertion, senderproxy.service.metrics, senderproxy.service.postgresql  # parts that are loaded late import nothing later
 
 class Imports(ast.NodeVisitor):
     def __init__(self, package):

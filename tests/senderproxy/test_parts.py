@@ -80,6 +80,10 @@ PARTS = {
     "metrics": Part(
         ("prometheus_client", "senderproxy.metrics.exposition", "senderproxy.service.metrics"), OFF + '[metrics]\nlisten = "127.0.0.1:0"\n'
     ),
+    "database server": Part(
+        ("asyncpg", "senderproxy.service.postgresql", "senderproxy.spool.postgresql.store"),
+        OFF + '[spool]\nengine = "postgresql://senderproxy@localhost:1/mail"\n',  # the start waits for no database
+    ),
     "page": Part(
         ("senderproxy.service.page",), OFF + '[web]\nrole = "read"\nsockets = "page"\n'
     ),

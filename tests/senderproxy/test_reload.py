@@ -120,6 +120,9 @@ OTHER: dict[str, Any] = {
     "delivery.quit_seconds": 20,
     "delivery.free_session_seconds": 21,
     "delivery.straight_path": False,
+    "spool.engine": "postgresql://senderproxy@localhost/mail",
+    "spool.engine_password": "credential:database",
+    "spool.engine_ca_file": "second.pem",
     "spool.directory": "elsewhere",
     "spool.first_retry_seconds": 11,
     "spool.longest_retry_seconds": 4000,
@@ -168,6 +171,7 @@ OTHER: dict[str, Any] = {
 }
 SCANNER = hash_password("geheim-scan")
 ALONE = {"clients.default"}  # needs an entry without `user` and `networks`
+WITH_ENGINE = {"spool.engine_password", "spool.engine_ca_file"}  # refused with SQLite
 IN_PLACE = {"smarthosts.account"}  # in place of all other settings
 
 
@@ -271,7 +275,16 @@ class Office:
         for name in names:
             section, _, setting = name.partition(".")
             value = OTHER[name]
-            if setting in ("path", "certificate", "key", "ca_file", "directory", "control_socket", "sockets"):
+            if setting in (
+                "path",
+                "certificate",
+                "key",
+                "ca_file",
+                "engine_ca_file",
+                "directory",
+                "control_socket",
+                "sockets",
+            ):
                 value = self._file(value)
             if name in ALONE:
                 settings[section].append({setting: value, "senders": ["info@firma.example"]})
@@ -287,6 +300,9 @@ class Office:
                 place = place["ionos"]
             if name in IN_PLACE:
                 place.clear()
+            if name in (*WITH_ENGINE, "spool.engine"):
+                place.clear()
+                place["engine"] = OTHER["spool.engine"]
             place[setting] = value
         return Config.model_validate(settings)
 
@@ -383,7 +399,8 @@ async def test_a_setting_that_needs_a_restart_is_refused_by_name(tmp_path: Path)
             office.loaded = office.with_other(name)
             with pytest.raises(SenderproxyError) as caught:
                 await service.reload()
-            assert caught.value.message == f"{name} cannot change while the service runs: needs a restart."
+            named = f"spool.engine, {name}" if name in WITH_ENGINE else name
+            assert caught.value.message == f"{named} cannot change while the service runs: needs a restart."
             assert caught.value.hint == "systemctl restart senderproxy"
             assert office.in_force(service) == before
     finally:

@@ -240,6 +240,14 @@ class SqliteSpool:
         """This message, with all its waiting and held recipients; None if it is not there, or leased."""
         return await self._claims.claim_one(message_id)
 
+    async def check_content(self, claim: Claim) -> None:
+        """Raises UnreadableRow if the content of a claim is not as it was written; `claim_one` does not look."""
+        message = self._leases.find(claim.lease.id)
+        if message is None:
+            raise ValueError(f"message {claim.submission.id} is not leased")
+        read = WriteJob(run=lambda connection: leases.read_rows(connection, message), reads_only=True)
+        await self._claims.read_submission(await self._writer.submit(read))
+
     async def settle(self, claim: Claim, update: SpoolUpdate) -> None:
         """Write the update and end the lease; return when it is safe. An empty update only ends the lease.
 

@@ -1,0 +1,1 @@
+"""The spool in a PostgreSQL database that several instances share."""

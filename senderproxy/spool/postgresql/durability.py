@@ -1,0 +1,62 @@
+"""Durability of the database, and its inspection without joining the instances.
+
+Guarantees: says what a failure of the server can cost, and no more than the server tells an ordinary role.
+Not here: the words for an operator (cli.check_local, service.status).
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import asyncpg
+
+from senderproxy.spool.postgresql import search
+from senderproxy.spool.postgresql.connections import DatabaseConnection, connect, spool_error
+from senderproxy.spool.postgresql.migrations import check_format
+from senderproxy.spool.postgresql.server_time import server_clock
+from senderproxy.spool.postgresql.target import DatabaseTarget
+from senderproxy.translation import _
+
+_SETTINGS: Final = (
+    "SELECT current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',"
+    " current_setting('synchronous_standby_names'), current_setting('synchronous_commit')"
+)
+
+
+class Durability(Enum):
+    """What survives, in the words of `status` as JSON: never changed."""
+
+    STANDBY = "standby"  # a commit waits for a standby: acknowledged mail survives the loss of the server
+    SERVER = "server"  # acknowledged mail is on the server alone when it is acknowledged
+    NONE = "none"  # the server does not sync: a crash of its machine can lose acknowledged mail
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseInspection:
+    """A database that a service can use."""
+
+    waiting: int  # messages
+    held: int  # messages
+    durability: Durability
+
+
+async def durability(connection: DatabaseConnection) -> Durability:
+    """The durability of a commit on this connection."""
+    syncs, standbys, commit = await connection.fetchrow(_SETTINGS)
+    if not syncs or commit == "off":
+        return Durability.NONE
+    return Durability.STANDBY if standbys.strip() and commit != "local" else Durability.SERVER
+
+
+async def inspect_database(target: DatabaseTarget) -> DatabaseInspection:
+    """Connect and check as a service does. Raises SpoolError."""
+    connection = await connect(target)
+    try:
+        await check_format(connection)
+        totals = await search.totals(connection, await server_clock(connection))
+        found = await durability(connection)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise spool_error(_("The spool's database cannot be used"), error) from error
+    finally:
+        connection.terminate()
+    return DatabaseInspection(sum(one.waiting for one in totals), sum(one.held for one in totals), found)

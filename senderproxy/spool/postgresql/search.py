@@ -1,0 +1,292 @@
+"""Searches: messages, their events, totals of the queue.
+
+Guarantees: each criterion has an index; the result is bounded by the limit. A row that was altered is shown as far as
+it can be read, because operators search when something is wrong.
+Not here: leases (spool.postgresql.claims).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.display import printable
+from senderproxy.mail.header import HeaderSection
+from senderproxy.mail.subject import LEAST_BEGINNING, subject_words
+from senderproxy.relay.ports import SpoolError, Totals
+from senderproxy.spool.postgresql.connections import DatabaseConnection
+from senderproxy.spool.sqlite import rows
+from senderproxy.spool.sqlite.rows import Row
+from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
+from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.translation import _
+
+NUMBER: Final = "SELECT number FROM message WHERE id = $1"
+RECORDS: Final = (
+    "SELECT number, id, received_at, client, listener, reverse_path, author, account, size, message_id, report_on,"
+    " EXISTS (SELECT 1 FROM lease WHERE lease.message = message.number),"
+    " (SELECT text FROM subject WHERE subject.message = message.number)"
+    " FROM message WHERE number = ANY($1::bigint[])"
+)
+RECIPIENTS: Final = (
+    "SELECT message, address, fate, due_at, tries, reply, why, delay_reported, lane"
+    " FROM recipient WHERE message = ANY($1::bigint[]) ORDER BY message, position"
+)
+EVENTS: Final = (
+    "SELECT at, what, recipients, facts FROM event"
+    " WHERE message = (SELECT number FROM message WHERE id = $1) ORDER BY number"
+)
+HEADER: Final = "SELECT header FROM content WHERE message = (SELECT number FROM message WHERE id = $1)"
+# These two read all unfinished messages, and no others: the totals need them all.
+WAITING: Final = "SELECT account, held, size, received_at FROM message WHERE finished_at IS NULL"
+REASONS: Final = (
+    "SELECT message.account, recipient.reply, recipient.why, recipient.fate, count(*)"
+    " FROM message JOIN recipient ON recipient.message = message.number"
+    " WHERE message.finished_at IS NULL AND recipient.fate IN ('waiting', 'held') GROUP BY 1, 2, 3, 4"
+)
+BY_HOUR: Final = (
+    "SELECT message.received_at / 3600000, recipient.fate, count(*)"
+    " FROM message JOIN recipient ON recipient.message = message.number"
+    " WHERE message.received_at >= $1 GROUP BY 1, 2 ORDER BY 1, 2"
+)
+
+_UNFINISHED: Final = (RecipientStatus.WAITING.value, RecipientStatus.HELD.value)
+_STATUSES: Final = frozenset(status.value for status in RecipientStatus)
+_HOUR: Final = 3_600_000  # milliseconds
+_REASONS: Final = 5  # shown for each account: the most frequent ones
+_BEHIND_ALL: Final = "\U0010ffff"  # behind every character of a word
+_LAST: Final = 2**62  # above every row number and every time
+
+
+@dataclass(slots=True)
+class SearchText:
+    """A query as SQL: conditions on the message, and conditions on one recipient of it."""
+
+    of_message: list[str] = field(default_factory=list)
+    of_recipient: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def value(self, value: object) -> str:
+        """The placeholder of a value."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def text(self, after: int, limit: int, *, oldest_first: bool) -> str:
+        """The SELECT of the matching numbers, in order, after the number `after`."""
+        beyond, order = (">", "ASC") if oldest_first else ("<", "DESC")
+        conditions = [f"message.number {beyond} {self.value(after)}", *self.of_message]
+        if self.of_recipient:
+            fits = " AND ".join(["recipient.message = message.number", *self.of_recipient])
+            conditions.append(f"EXISTS (SELECT 1 FROM recipient WHERE {fits})")
+        return (
+            f"SELECT message.number FROM message WHERE {' AND '.join(conditions)}"
+            f" ORDER BY message.number {order} LIMIT {self.value(limit)}"
+        )
+
+
+def search_statement(query: Query) -> SearchText | None:
+    """The query as SQL; None if nothing can match: an address in it is invalid, or its subject has no word."""
+    statement = SearchText()
+    try:
+        _add_recipient_conditions(query, statement)
+        _add_message_conditions(query, statement)
+    except AddressError:
+        return None
+    if query.subject is not None and not _add_subject_conditions(query.subject, statement):
+        return None
+    return statement
+
+
+def _add_recipient_conditions(query: Query, statement: SearchText) -> None:
+    if query.upstream_id is not None:
+        statement.of_recipient.append(f"recipient.upstream_id = {statement.value(query.upstream_id)}")
+    if query.recipient is not None:
+        first, end = (statement.value(key) for key in _range_of(query.recipient))
+        statement.of_recipient.append(f"recipient.key >= {first} AND recipient.key < {end}")
+    if query.status is not None:
+        statement.of_recipient.append(f"recipient.fate = {statement.value(query.status.value)}")
+
+
+def _add_message_conditions(query: Query, statement: SearchText) -> None:
+    if query.id is not None:
+        one, other = statement.value(query.id), statement.value([query.id, f"<{query.id}>"])
+        statement.of_message.append(
+            f"message.number IN (SELECT number FROM message WHERE id = {one} UNION ALL"
+            f" SELECT number FROM message WHERE message_id = ANY({other}::text[]))"
+        )
+    if query.sender is not None:
+        first, end = (statement.value(key) for key in _range_of(query.sender))
+        statement.of_message.append(
+            f"message.number IN (SELECT number FROM message WHERE author_key >= {first} AND author_key < {end}"
+            f" UNION ALL SELECT number FROM message WHERE reverse_key >= {first} AND reverse_key < {end})"
+        )
+    if query.account is not None:
+        statement.of_message.append(f"message.account = {statement.value(query.account)}")
+    if query.unfinished:
+        statement.of_message.append("message.finished_at IS NULL")
+    for time, operator in ((query.since, ">="), (query.until, "<")):
+        if time is not None:
+            statement.of_message.append(f"message.received_at {operator} {statement.value(rows.to_ms(time))}")
+
+
+def _range_of(text: str) -> tuple[str, str]:
+    """As rows.range_of; the first text behind another one, without the octet 0. Raises AddressError."""
+    first, end = rows.range_of(text)
+    return first, end.replace("\0", "\x01")
+
+
+def _add_subject_conditions(subject: str, statement: SearchText) -> bool:
+    """Each word of the search, or a longer one that begins with it. False if there is no word."""
+    words = subject_words(subject)
+    for word in words:
+        end = word + (_BEHIND_ALL if len(word) >= LEAST_BEGINNING else " ")
+        statement.of_message.append(
+            "message.number IN (SELECT subject_word.message FROM subject_word"
+            f" WHERE word >= {statement.value(word)} AND word < {statement.value(end)})"
+        )
+    return bool(words)
+
+
+async def find(
+    connection: DatabaseConnection, query: Query, limit: int, after: str | None, now: int
+) -> list[MessageRecord]:
+    """The records of the matching messages, at most `limit`, after the message with the id `after`.
+
+    `now`: milliseconds since 1970.
+    """
+    statement = search_statement(query)
+    if statement is None:
+        return []
+    start = -1 if query.unfinished else _LAST
+    if after is not None:
+        start = await connection.fetchval(NUMBER, after)
+        if start is None:
+            return []
+    text = statement.text(start, limit, oldest_first=query.unfinished)
+    numbers = [row[0] for row in await connection.fetch(text, *statement.values)]
+    recipients: dict[int, list[Row]] = {number: [] for number in numbers}
+    for row in await connection.fetch(RECIPIENTS, numbers):
+        recipients[row[0]].append(tuple(row)[1:])
+    records = {row[0]: row for row in await connection.fetch(RECORDS, numbers)}
+    return [_record(tuple(records[number]), recipients[number], now) for number in numbers if number in records]
+
+
+def _record(row: Row, recipients: Sequence[Row], now: int) -> MessageRecord:
+    _number, ident, received_at, client, listener, reverse_path, author, account, size, message_id, report_on = row[:11]
+    is_leased, subject = row[11:]
+    home = str(Lane.of_account(account))
+    return MessageRecord(
+        id=ident,
+        received_at=rows.from_ms(received_at),
+        client=_client(client),
+        listener=listener,
+        reverse_path=reverse_path,
+        author=author,
+        account=account,
+        size=size,
+        message_id=message_id or "",
+        report_on=report_on,
+        recipients={_address(columns[0]): _state(columns[1:], now) for columns in recipients},
+        as_of=rows.from_ms(now),
+        lanes={
+            _address(columns[0]): Lane.parse(columns[7])
+            for columns in recipients
+            if columns[1] in _UNFINISHED and columns[7] != home
+        },
+        leased=is_leased,
+        subject="" if subject is None else printable(subject),
+    )
+
+
+def _client(text: str) -> str:
+    try:
+        return str(rows.client_of(text))
+    except (ValueError, KeyError, TypeError):
+        return _("(unreadable)")
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except AddressError:
+        local_part, _at, domain = text.rpartition("@")
+        return Address(local_part, domain)
+
+
+def _state(columns: Row, now: int) -> RecipientState:
+    try:
+        return rows.state_of(columns, now)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return RecipientState(RecipientStatus.HELD, why="its row is unreadable")
+
+
+async def events(connection: DatabaseConnection, message_id: str) -> Sequence[Event]:
+    """The events of a message, in order. Raises SpoolError if one is unreadable."""
+    try:
+        return [rows.event_of(tuple(row)) for row in await connection.fetch(EVENTS, message_id)]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise SpoolError(f"the events of message {message_id} are unreadable ({error})") from error
+
+
+async def header(connection: DatabaseConnection, message_id: str) -> HeaderSection | None:
+    """A message's header section as it was received; None if its content was deleted."""
+    raw: bytes | None = await connection.fetchval(HEADER, message_id)
+    return None if raw is None else HeaderSection(raw)
+
+
+async def counts_by_hour(connection: DatabaseConnection, since: datetime) -> Sequence[HourCount]:
+    """The recipients of the messages received since then, by hour and status. An unreadable row is left out."""
+    return [
+        HourCount(rows.from_ms(hour * _HOUR), RecipientStatus(status), count)
+        for hour, status, count in await connection.fetch(BY_HOUR, rows.to_ms(since))
+        if status in _STATUSES
+    ]
+
+
+@dataclass(slots=True)
+class _AccountSum:
+    waiting: int = 0
+    held: int = 0
+    size: int = 0
+    oldest: int = _LAST
+    ages: list[int] = field(default_factory=lambda: [0] * AGE_BUCKETS)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+async def totals(connection: DatabaseConnection, now: int) -> Sequence[Totals]:
+    """The totals of each account. A message with a held recipient counts as held. `now`: milliseconds since 1970."""
+    sums: dict[str, _AccountSum] = {}
+    for account, held, size, received_at in await connection.fetch(WAITING):
+        one = sums.setdefault(account, _AccountSum())
+        one.held += held > 0
+        one.waiting += held == 0
+        one.size += size
+        one.oldest = min(one.oldest, received_at)
+        one.ages[age_bucket(timedelta(milliseconds=now - received_at))] += 1
+    for account, reply, why, status, count in await connection.fetch(REASONS):
+        if account in sums and (words := _reason(reply, why, status)):
+            reasons = sums[account].reasons
+            reasons[words] = reasons.get(words, 0) + count
+    return [_total(account, one) for account, one in sorted(sums.items())]
+
+
+def _reason(reply: str | None, why: str, status: str) -> str:
+    if status == RecipientStatus.HELD.value and why:
+        return why
+    try:
+        return "" if reply is None else rows.reply_of(reply).reason
+    except (ValueError, TypeError):
+        return ""
+
+
+def _total(account: str, one: _AccountSum) -> Totals:
+    return Totals(
+        account=account,
+        waiting=one.waiting,
+        held=one.held,
+        size=one.size,
+        oldest=rows.from_ms(one.oldest),
+        by_age=tuple(one.ages),
+        reasons=dict(sorted(one.reasons.items(), key=lambda item: (-item[1], item[0]))[:_REASONS]),
+    )

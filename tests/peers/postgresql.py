@@ -1,0 +1,144 @@
+"""PostgreSQL with a cluster of its own, in a private folder.
+
+Guarantees: it answers on a socket in its folder and on a port of loopback when entered. It runs as a user without
+rights if the test is root's: the server refuses root.
+Not here: the tables (spool.postgresql.migrations).
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.peers.packages import POSTGRESQL
+from tests.peers.process import LOOPBACK, Program, private_folder, reserved_ports, wait_until
+
+OWNER: Final = "owner"  # the role that may change tables
+SERVICE: Final = "senderproxy"  # the role of the service
+_TRUSTED: Final = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+_UNSAFE: Final = ("fsync=off", "full_page_writes=off")  # a killed server loses nothing: only the machine's crash would
+
+
+class PostgresqlServer:
+    """A server. `socket_folder` is the host of connections without a password."""
+
+    def __init__(self, folder: Path, port: int, settings: Sequence[str]) -> None:
+        self.socket_folder = folder
+        self.port = port
+        self._folder = folder
+        self._settings = settings
+        self._program: Program | None = None
+
+    def prepare(self) -> None:
+        """Make the cluster. The programs are linked into the folder: nobody may not enter root's cache."""
+        shutil.copytree(POSTGRESQL.parents[3], self._folder / "usr", symlinks=True, copy_function=_link)
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, "nobody", "nogroup")
+        words = ["-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(
+            [*_as_nobody(), self._programs / "initdb", *words], check=True, capture_output=True, cwd="/", timeout=60
+        )
+        (self._data / "pg_hba.conf").write_text(_TRUSTED, encoding="ascii")
+
+    def start(self) -> None:
+        """Start it; return when it answers."""
+        settings = [
+            f"unix_socket_directories={self._folder}",
+            f"listen_addresses={LOOPBACK}",
+            "max_connections=60",
+            "shared_buffers=32MB",
+            *self._settings,
+        ]
+        words = [word for setting in settings for word in ("-c", setting)]
+        command: list[str | Path] = [
+            *_as_nobody(),
+            self._programs / "postgres",
+            "-D",
+            self._data,
+            "-p",
+            str(self.port),
+            *words,
+        ]
+        self._program = Program("postgresql", command, self._folder / "log")
+        self._program.wait_until(self._answers, "PostgreSQL answers")
+
+    def stop(self) -> None:
+        """End it in order, without waiting for its clients."""
+        if self._program is not None:
+            self._program.signal(signal.SIGINT)
+            self._program.end()
+            self._program = None
+
+    def kill(self) -> None:
+        """End the server and all of its processes at once."""
+        if self._program is not None:
+            pid = self._program.pid
+            os.kill(pid, signal.SIGSTOP)  # it starts no further process meanwhile
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            for child in children:  # each is in a session of its own
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGKILL)
+            self._program.kill()
+            self._program = None
+            wait_until(lambda: not any(Path("/proc", child).exists() for child in children), "its processes have ended")
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """Execute statements as the superuser; their output without headers."""
+        words = ["-h", str(self._folder), "-p", str(self.port), "-U", "postgres", "-d", database]
+        done = subprocess.run(
+            [self._programs / "psql", *words, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def log(self) -> str:
+        """What it has written."""
+        return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def _programs(self) -> Path:
+        return self._folder / "usr" / POSTGRESQL.relative_to(POSTGRESQL.parents[3])
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _answers(self) -> bool:
+        words = ["-h", str(self._folder), "-p", str(self.port), "-U", "postgres", "-q"]
+        return subprocess.run([self._programs / "pg_isready", *words], check=False, timeout=30).returncode == 0
+
+
+def _as_nobody() -> list[str]:
+    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+
+
+def _link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+    return target
+
+
+@contextlib.contextmanager
+def running_postgresql(*settings: str) -> Iterator[PostgresqlServer]:
+    """A server with the roles OWNER and SERVICE, and no database of theirs. `settings`: as `name=value`."""
+    with private_folder("postgresql") as folder, reserved_ports(1) as (port,):
+        server = PostgresqlServer(folder, port, settings or _UNSAFE)
+        server.prepare()
+        server.start()
+        try:
+            server.sql(f"CREATE ROLE {OWNER} LOGIN; CREATE ROLE {SERVICE} LOGIN PASSWORD 'geheim'")
+            yield server
+        finally:
+            server.kill()

@@ -1,0 +1,215 @@
+"""Several instances over one database: who has a message, who takes it over, and what a lost line costs."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from senderproxy.relay.ports import Claim, SpoolError, SpoolUpdate
+from senderproxy.spool.postgresql.store import PostgresqlSpool
+from senderproxy.tracking.record import Lane, Query
+from tests.fakes.arrivals import DELIVERED, arrival
+from tests.fakes.still_clock import StillClock
+from tests.peers.process import private_folder
+from tests.ports.test_spool import ANNA, CARL, states
+from tests.senderproxy.spool.postgresql.cut_line import cut_line
+from tests.senderproxy.spool.postgresql.open_spool import Databases, joined, opened, running_databases
+
+LATER = "UPDATE senderproxy.instance SET unlocked_since = unlocked_since - interval '1 minute'"
+SILENT = "UPDATE senderproxy.instance SET alive_until = clock_timestamp() - interval '11 minutes' WHERE number = {}"
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
+
+
+async def quiet(spool: PostgresqlSpool) -> None:
+    """Return when no notice is under way."""
+    await until(lambda: not spool._wakes._tasks)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(40):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def vanish(spool: PostgresqlSpool) -> None:
+    """The end of a process that was killed: its connections are closed, and nothing else happens."""
+    beating, connection = spool.instance._beating, spool.instance._connection
+    assert beating is not None
+    assert connection is not None
+    beating.cancel()
+    await asyncio.wait([beating])
+    await spool._wakes.close()
+    spool._connections.abandon()
+    connection.terminate()
+    spool.instance._connection = None
+    spool._closed = True
+
+
+async def test_two_instances_never_have_the_same_message(databases: Databases, clock: StillClock) -> None:
+    target = databases.new()
+    async with opened(target, clock) as one, opened(target, clock) as two:
+        for batch in range(10):
+            await one.accept(*(arrival(f"m{batch}-{number}") for number in range(20)))
+        calls = [spool.claim(ANNA, 7) for _ in range(20) for spool in (one, two)]
+        both = [claim for claims in await asyncio.gather(*calls) for claim in claims]
+        assert len(both) == len({claim.submission.id for claim in both}) == 200
+        assert await two.due() == {}
+
+
+async def test_a_message_of_one_instance_wakes_the_other(databases: Databases, clock: StillClock) -> None:
+    target = databases.new()
+    async with opened(target, clock) as one, opened(target, clock) as two:
+        woken: dict[str, list[Lane | None]] = {"one": [], "two": []}
+        one.on_wake(woken["one"].append)
+        two.on_wake(woken["two"].append)
+        await one.accept(arrival("a1"), arrival("a2"))
+        await until(lambda: woken["two"])
+        assert woken == {"one": [], "two": [ANNA]}
+
+
+async def test_the_messages_of_a_killed_instance_are_due_for_the_others_soon(
+    databases: Databases, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = databases.new()
+    woken: list[Lane | None] = []
+    async with opened(target, clock) as one:
+        one.on_wake(woken.append)
+        two = await joined(target, clock)
+        await two.accept(arrival("a1"))
+        (claim,) = await two.claim(ANNA, 1)
+        await one.instance.look()
+        assert await one.claim(ANNA, 1) == []
+        await vanish(two)
+
+        async def is_noticed() -> bool:
+            await one.instance.look()
+            found = databases.server.sql(
+                "SELECT count(*) FROM senderproxy.instance WHERE unlocked_since IS NOT NULL", "spool"
+            )
+            return found == "1"
+
+        async with asyncio.timeout(40):
+            while not await is_noticed():
+                await asyncio.sleep(0.05)
+        assert await one.claim(ANNA, 1) == []  # it may come back
+        databases.server.sql(LATER, "spool")
+        await one.instance.look()
+        (again,) = await one.claim(ANNA, 1)
+        assert again.submission.id == claim.submission.id
+        assert None in woken
+        assert "an instance is gone" in caplog.text
+
+
+async def test_a_silent_instance_keeps_its_messages_until_the_final_dot_has_timed_out(
+    databases: Databases, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = databases.new()
+    caplog.set_level(logging.INFO)
+    async with opened(target, clock) as one, opened(target, clock) as two:
+        await two.accept(arrival("a1"), arrival("a2"))
+        written, late = await two.claim(ANNA, 2)
+        databases.server.sql(SILENT.format(two.instance.number).replace("11 minutes", "9 minutes"), "spool")
+        await one.instance.look()
+        assert await one.claim(ANNA, 2) == []
+        await two.settle(written, SpoolUpdate({CARL: DELIVERED}))  # its lease still stands
+        assert await states(one, "a1") == {CARL: DELIVERED}
+        databases.server.sql(SILENT.format(two.instance.number), "spool")
+        await one.instance.look()
+        (taken,) = await one.claim(ANNA, 2)
+        await two.settle(late, SpoolUpdate({CARL: DELIVERED}))
+        assert "another instance took the message over" in caplog.text
+        assert [record.leased for record in await one.find(Query(id="a2"), limit=1)] == [True]
+        await one.settle(taken, SpoolUpdate({CARL: DELIVERED}))
+        regained: list[bool] = []
+        two.on_leases(lambda: regained.append(False), lambda: regained.append(True))
+        await two.instance.look()
+        assert regained == [False, True]
+        await two.accept(arrival("a3"))
+        assert len(await two.claim(ANNA, 1)) == 1
+
+
+@pytest.fixture
+def own_databases() -> Iterator[Databases]:
+    """A server for one test, which ends it."""
+    with running_databases() as found:
+        yield found
+
+
+async def test_an_instance_without_its_database_stops_before_its_leases_end(
+    own_databases: Databases, clock: StillClock
+) -> None:
+    async with opened(own_databases.new(), clock) as spool:
+        changes: list[str] = []
+        spool.on_leases(lambda: changes.append("lost"), lambda: changes.append("regained"))
+        await spool.accept(arrival("a1"))
+        (claim,) = await spool.claim(ANNA, 1)
+        own_databases.server.kill()
+        clock.pass_by(timedelta(seconds=23))
+        await until(lambda: changes == ["lost"])
+        assert spool.health.is_disturbed()
+        with pytest.raises(SpoolError, match="did not answer in time"):
+            await spool.claim(ANNA, 1)
+        with pytest.raises(SpoolError):
+            await spool.accept(arrival("a2"))
+        own_databases.server.start()
+        await until(lambda: changes == ["lost", "regained"])
+        await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
+        assert await states(spool, "a1") == {CARL: DELIVERED}
+        assert not spool.health.is_disturbed()
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_the_outcome_of_a_commit_is_known_also_when_the_line_is_cut_at_it(
+    databases: Databases, clock: StillClock, cut: str
+) -> None:
+    with private_folder("line") as folder:
+        async with cut_line(databases.new(), folder) as (line, target), opened(target, clock) as spool:
+            await spool.accept(arrival("a1"))
+            (claim,) = await spool.claim(ANNA, 1)
+            await quiet(spool)
+            line.cut = cut
+            if cut == "after":
+                await spool.accept(arrival("a2"))
+            else:
+                with pytest.raises(SpoolError):
+                    await spool.accept(arrival("a2"))
+            await quiet(spool)
+            line.cut = cut
+            if cut == "after":
+                await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
+            else:
+                with pytest.raises(SpoolError):
+                    await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}))
+            line.cut = cut
+            claims: list[Claim] = []
+            try:
+                claims += await spool.claim(ANNA, 1)
+            except SpoolError:
+                assert cut == "before"
+            assert line.cuts == 3
+            found = {record.id: record.leased for record in await spool.find(Query(), limit=9)}
+            assert found == ({"a1": False, "a2": True} if cut == "after" else {"a1": True})
+            assert len(claims) == (cut == "after")
+
+
+async def test_a_caller_that_is_cancelled_stops_no_commit(databases: Databases, clock: StillClock) -> None:
+    async with opened(databases.new(), clock) as spool:
+        accepting = asyncio.create_task(spool.accept(arrival("a1"), leased=True))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+
+        async def is_free() -> bool:
+            return [record.leased for record in await spool.find(Query(), limit=2)] == [False]
+
+        async with asyncio.timeout(40):
+            while not await is_free():
+                await asyncio.sleep(0.02)
