@@ -10,7 +10,7 @@ JOBS ?= 4
 # Some machines set it; then each of the thousand processes of the tests would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo differential test test-package test-oauth pages test-arm storm hostile field fuzz fast check compiled bench bench-compare .bench .bench-compare deb image format docs translations clean
+.PHONY: demo differential test test-package test-oauth pages test-arm storm cluster hostile field fuzz fast check compiled bench bench-compare .bench .bench-compare deb image format docs translations clean
 
 demo: $(VENV)/.installed
 	$(BIN)/senderproxy demo $(ARGS)

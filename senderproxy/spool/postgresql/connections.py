@@ -27,7 +27,13 @@ _CONNECT: Final = 10.0  # seconds until a connection is open, with TLS and login
 _RECONNECT: Final = (0.1, 2.0)  # seconds between two tries to look an outcome up: the first, the longest
 _PAUSE: Final = 1.0  # seconds after a failed connection without another one
 _TRIES: Final = 3  # of a transaction that the server ended because of another one; nothing of it was written
-_LOST: Final = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError, asyncio.IncompleteReadError)
+_LOST: Final = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a query between the server's notice of an end and the end
+    asyncpg.PostgresConnectionError,
+    OSError,
+    asyncio.IncompleteReadError,
+)
 # The server ends, or ended the connection: what was under way may have been done.
 _ENDING: Final = ("57P01", "57P02", "57P03", "08")
 # Of each connection. There is no statement_timeout: it would end a COMMIT too.
@@ -139,6 +145,10 @@ class Connections:
 
         return await self._shielded(self._write(work, nothing))
 
+    def reached(self) -> None:
+        """The database was reached on another connection: the next caller need not wait after a failure."""
+        self._unreachable = None
+
     def abandon(self) -> None:
         """Close all connections without a word: the server does not answer. Outcomes are looked up on new ones."""
         for session in (*self._idle, *self._used):
@@ -210,7 +220,7 @@ class Connections:
                 await self._roll_back(session)
                 if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
                     raise
-                if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+                if isinstance(error, (asyncpg.PostgresError, *_LOST)):
                     raise spool_error(_("The spool's database cannot be written"), error) from error
                 raise
             begun = loop.time()

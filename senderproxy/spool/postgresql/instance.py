@@ -163,6 +163,7 @@ class Instance:
         connection = self._connection
         if connection is None or connection.is_closed():
             connection = self._connection = await connect(self._target)
+            self._connections.reached()
             await connection.add_listener(CHANNEL, self._notified)
             self._has_lock = False
         if not self._has_lock:  # the server may have held it for a connection that was cut

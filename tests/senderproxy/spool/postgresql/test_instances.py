@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from senderproxy.relay.ports import Claim, SpoolError, SpoolUpdate
+from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.store import PostgresqlSpool
 from senderproxy.tracking.record import Lane, Query
 from tests.fakes.arrivals import DELIVERED, arrival
@@ -213,3 +214,19 @@ async def test_a_caller_that_is_cancelled_stops_no_commit(databases: Databases, 
         async with asyncio.timeout(40):
             while not await is_free():
                 await asyncio.sleep(0.02)
+
+
+async def test_idle_connections_that_the_server_ended_are_replaced(databases: Databases) -> None:
+    connections = Connections(databases.new())
+
+    async def work(connection: DatabaseConnection) -> int:
+        answer: int = await connection.fetchval("SELECT 42")
+        return answer
+
+    assert await connections.read(work) == 42
+    for turns in (0, 1, 2, 3) * 5:  # of the loop, which reads the server's notice in one of them
+        databases.server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'senderproxy'")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert await connections.read(work) == 42
+    await connections.close()
