@@ -166,6 +166,7 @@ class ClientInput:
         count = 0
         while count < BATCH and not (self.is_closing and connection.must_close) and (line := source.line()) is not None:
             count += 1
+            stream.commands += 1
             step = connection.step_of(dialogue, line)
             if type(step) is SendReply:
                 stream.write(step.reply)

@@ -37,7 +37,7 @@ class ClientStream:
         self.timeouts = timeouts
         self.transport: asyncio.Transport | None = None
         self.command_timeout = timeouts.before_mail  # seconds; longer once a message has begun
-        self.commands = 0  # read by the conversation
+        self.commands = 0  # read
         self.stop_requested = False  # the stop time of the service is over: no further input is waited for
         self.fair_share = fair_share()
         self.loop = loop

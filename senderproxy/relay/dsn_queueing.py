@@ -100,11 +100,16 @@ class ReportBuilder:
     def report_delay(
         self, message: ReportedMessage, late: Mapping[ForwardPath, RecipientState], policy: RetryPolicy
     ) -> StatesWithReports:
-        """A report on delayed recipients; they are marked as reported even if no report may be sent."""
+        """A report on delayed recipients; they are marked as reported even if no report may be sent.
+
+        There is none on a message whose last attempt is due: a report on its end follows.
+        """
         states = {path: replace(state, delay_reported=True) for path, state in late.items()}
+        now, until = self._clock.now(), message.submission.received_at + policy.give_up
+        if now >= until:
+            return StatesWithReports(states)
         kinds = dict.fromkeys(late, ReportKind.DELAYED)
-        until = message.submission.received_at + policy.give_up
-        return self._report(message, states, kinds, self._clock.now(), until=until)
+        return self._report(message, states, kinds, now, until=until)
 
     async def report_cancellation(
         self, claim: Claim, cancelled: Mapping[ForwardPath, RecipientState]

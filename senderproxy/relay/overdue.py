@@ -53,16 +53,16 @@ class OverdueCheck:
             self._timer = None
 
     async def run(self) -> None:
-        """Report the delays, and let the messages of blocked lanes expire."""
+        """Let the messages of blocked lanes expire, and report the delays of the others."""
         policy, spool = self._attempts.policy, self._spool()
         try:
+            for queue in self._blocked_queues():  # first: what expires needs no report on its delay
+                while claims := await spool.claim_expired(queue.lane, policy.give_up, _AT_ONCE):
+                    for claim in claims:
+                        await self._results.write(claim, await self._attempts.after_expiry(claim, queue.blocked_by))
             if policy.report_delay is not None:
                 while claims := await spool.claim_undelayed(policy.report_delay, _AT_ONCE):
                     for claim in claims:
                         await self._results.write(claim, await self._attempts.after_delay(claim))
-            for queue in self._blocked_queues():
-                while claims := await spool.claim_expired(queue.lane, policy.give_up, _AT_ONCE):
-                    for claim in claims:
-                        await self._results.write(claim, await self._attempts.after_expiry(claim, queue.blocked_by))
         except SpoolError as error:
             event(_log, log_events.QUEUE_READ_FAILED, why=error.message, hint=error.hint)

@@ -17,6 +17,7 @@ from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
+from senderproxy.spool.sqlite import history_packs
 from tests.peers.packages import PROMETHEUS, PROMTOOL
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.prometheus import Prometheus, promtool, running_prometheus
@@ -126,7 +127,13 @@ def history(office: Office) -> Counter[tuple[str, str]]:
     """The recipients in the history, by account and status."""
     with contextlib.closing(sqlite3.connect(office.service.folder / "spool" / "spool.db")) as spool:
         rows = spool.execute("SELECT account, fate FROM message JOIN recipient ON message.number = recipient.message")
-        return Counter(rows.fetchall())
+        found = Counter(rows.fetchall())
+        for account, count in spool.execute("SELECT account, waiting FROM new_message"):
+            found[account, "waiting"] += count
+        for (pack,) in spool.execute("SELECT number FROM history_pack").fetchall():
+            for record in history_packs.read(spool, pack):
+                found.update((record.account, fate) for _address, fate, *_others in record.recipients)
+        return found
 
 
 def check_sums(office: Office, prometheus: Prometheus, replies: Counter[tuple[str, str, str]]) -> None:
@@ -150,14 +157,19 @@ def check_sums(office: Office, prometheus: Prometheus, replies: Counter[tuple[st
 
     # The history, which is written a moment later, has what the metrics have.
     names = {account: shown for account, shown in label.items() if shown != "none"} | {"": "none"}
-    recipients = prometheus.values("sum(senderproxy_recipients_total) by (account, outcome)")
+
+    def counted() -> dict[tuple[str, ...], float]:
+        recipients = prometheus.values("sum(senderproxy_recipients_total) by (account, outcome)")
+        return {labels: count for labels, count in recipients.items() if labels[1] != "queued"}
 
     def recorded() -> dict[tuple[str, ...], float]:
         found = history(office)
         return {(names[account], status): float(count) for (account, status), count in found.items()}
 
-    final = {labels: count for labels, count in recipients.items() if labels[1] != "queued"}
-    wait_until(lambda: {k: v for k, v in recorded().items() if k[1] != "waiting"} == final, "the history", DEADLINE)
+    def ended() -> dict[tuple[str, ...], float]:
+        return {labels: count for labels, count in recorded().items() if labels[1] != "waiting"}
+
+    wait_until(lambda: ended() == counted(), "the history", DEADLINE)  # a scrape and a commit later
     waits = {(account, "waiting"): count for (account, state), count in recorded().items() if state == "waiting"}
     shown = prometheus.values('sum(senderproxy_queue_messages{state="waiting"}) by (account)')
     assert {(account, "waiting"): count for (account,), count in shown.items() if count} == waits
