@@ -78,7 +78,8 @@ imap_security = "none"
         def unfinished() -> int:
             path = self.relay.folder / "spool" / "spool.db"
             with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as spool:
-                return int(spool.execute("SELECT count(*) FROM message WHERE finished_at IS NULL").fetchone()[0])
+                open_ones = "SELECT count(*) FROM message WHERE finished_at IS NULL"
+                return int(spool.execute(f"SELECT ({open_ones}) + (SELECT count(*) FROM new_message)").fetchone()[0])
 
         wait_until(lambda: not unfinished(), "the results are stored", peer=self.relay)
 
