@@ -166,20 +166,27 @@ def check_sums(office: Office, prometheus: Prometheus, replies: Counter[tuple[st
         found = history(office)
         return {(names[account], status): float(count) for (account, status), count in found.items()}
 
-    def ended() -> dict[tuple[str, ...], float]:
-        return {labels: count for labels, count in recorded().items() if labels[1] != "waiting"}
+    def waiting_ones() -> dict[tuple[str, ...], float]:
+        shown = prometheus.values('sum(senderproxy_queue_messages{state="waiting"}) by (account)')
+        return {(account, "waiting"): count for (account,), count in shown.items() if count}
 
-    wait_until(lambda: ended() == counted(), "the history", DEADLINE)  # a scrape and a commit later
-    waits = {(account, "waiting"): count for (account, state), count in recorded().items() if state == "waiting"}
-    shown = prometheus.values('sum(senderproxy_queue_messages{state="waiting"}) by (account)')
-    assert {(account, "waiting"): count for (account,), count in shown.items() if count} == waits
+    def delivered() -> dict[tuple[str, ...], float]:
+        return prometheus.values('sum(senderproxy_recipients_total{outcome="delivered"}) by (account)')
 
-    # What the provider has is what was delivered, for each account.
-    received = Counter(label[str(message.login)] for message in office.simulator.received)
-    delivered = prometheus.values('sum(senderproxy_recipients_total{outcome="delivered"}) by (account)')
-    assert delivered == {(account,): float(count) for account, count in received.items()}
-    upstream = prometheus.values('senderproxy_upstream_recipients_total{outcome="delivered"} > 0')
-    assert {(account,): count for (account, _outcome), count in upstream.items()} == delivered
+    def received() -> dict[tuple[str, ...], float]:
+        found = Counter(label[str(message.login)] for message in office.simulator.received)
+        return {(account,): float(count) for account, count in found.items()}
+
+    def upstream() -> dict[tuple[str, ...], float]:
+        found = prometheus.values('senderproxy_upstream_recipients_total{outcome="delivered"} > 0')
+        return {(account,): count for (account, _outcome), count in found.items()}
+
+    # All are complete a scrape and a commit later; reports are still sent. What the provider has was delivered.
+    wait_until(
+        lambda: counted() | waiting_ones() == recorded() and delivered() == received() == upstream(),
+        "history, metrics and provider agree",
+        DEADLINE,
+    )
 
 
 def check_other_series(office: Office, prometheus: Prometheus) -> None:
