@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.address import AddressError
 from senderproxy.mail.display import printable
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.subject import LEAST_BEGINNING, subject_words
@@ -18,9 +18,9 @@ from senderproxy.relay.ports import SpoolError, Totals
 from senderproxy.spool.postgresql.connections import DatabaseConnection
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.rows import Row
+from senderproxy.spool.sqlite.shown_rows import shown_address, shown_client, shown_state
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
-from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientState, RecipientStatus
-from senderproxy.translation import _
+from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientStatus
 
 NUMBER: Final = "SELECT number FROM message WHERE id = $1"
 RECORDS: Final = (
@@ -179,7 +179,7 @@ def _record(row: Row, recipients: Sequence[Row], now: int) -> MessageRecord:
     return MessageRecord(
         id=ident,
         received_at=rows.from_ms(received_at),
-        client=_client(client),
+        client=shown_client(client),
         listener=listener,
         reverse_path=reverse_path,
         author=author,
@@ -187,38 +187,16 @@ def _record(row: Row, recipients: Sequence[Row], now: int) -> MessageRecord:
         size=size,
         message_id=message_id or "",
         report_on=report_on,
-        recipients={_address(columns[0]): _state(columns[1:], now) for columns in recipients},
+        recipients={shown_address(columns[0]): shown_state(columns[1:], now) for columns in recipients},
         as_of=rows.from_ms(now),
         lanes={
-            _address(columns[0]): Lane.parse(columns[7])
+            shown_address(columns[0]): Lane.parse(columns[7])
             for columns in recipients
             if columns[1] in _UNFINISHED and columns[7] != home
         },
         leased=is_leased,
         subject="" if subject is None else printable(subject),
     )
-
-
-def _client(text: str) -> str:
-    try:
-        return str(rows.client_of(text))
-    except (ValueError, KeyError, TypeError):
-        return _("(unreadable)")
-
-
-def _address(text: str) -> Address:
-    try:
-        return parse_address(text)
-    except AddressError:
-        local_part, _at, domain = text.rpartition("@")
-        return Address(local_part, domain)
-
-
-def _state(columns: Row, now: int) -> RecipientState:
-    try:
-        return rows.state_of(columns, now)
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return RecipientState(RecipientStatus.HELD, why="its row is unreadable")
 
 
 async def events(connection: DatabaseConnection, message_id: str) -> Sequence[Event]:

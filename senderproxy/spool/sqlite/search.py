@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final
 
-from senderproxy.mail.address import Address, AddressError, parse_address
+from senderproxy.mail.address import Address, AddressError
 from senderproxy.mail.display import printable
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.subject import LEAST_BEGINNING, subject_words
@@ -23,9 +23,9 @@ from senderproxy.spool.sqlite import history_packs, new_messages, other_tables, 
 from senderproxy.spool.sqlite.history_packs import PackedRecord
 from senderproxy.spool.sqlite.leases import Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
+from senderproxy.spool.sqlite.shown_rows import shown_address, shown_client, shown_state
 from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
 from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientState, RecipientStatus
-from senderproxy.translation import _
 
 NUMBER: Final = "SELECT number FROM message INDEXED BY message_by_id WHERE id = ?"
 RECORD: Final = (
@@ -261,11 +261,11 @@ def _record_of(
     recipients: dict[Address, RecipientState] = {}
     for address, fate, tries, why, delay_reported, _upstream_id, reply in found.recipients:
         columns = (fate, due_at, tries, history_packs.reply_text(reply), why, delay_reported)
-        recipients[_address(address)] = _state(columns, now)
+        recipients[shown_address(address)] = shown_state(columns, now)
     return MessageRecord(
         id=found.id,
         received_at=rows.from_ms(found.received_at),
-        client=_client(found.client),
+        client=shown_client(found.client),
         listener=found.listener,
         reverse_path=found.reverse_path,
         author=found.author,
@@ -290,7 +290,7 @@ def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: in
     return MessageRecord(
         id=ident,
         received_at=rows.from_ms(received_at),
-        client=_client(client),
+        client=shown_client(client),
         listener=listener,
         reverse_path=reverse_path,
         author=author,
@@ -298,10 +298,10 @@ def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: in
         size=size,
         message_id=message_id or "",
         report_on=report_on,
-        recipients={_address(columns[0]): _state(columns[1:], now) for columns in recipients},
+        recipients={shown_address(columns[0]): shown_state(columns[1:], now) for columns in recipients},
         as_of=rows.from_ms(now),
         lanes={
-            _address(columns[0]): Lane.parse(str(columns[7]))
+            shown_address(columns[0]): Lane.parse(str(columns[7]))
             for columns in recipients
             if columns[1] in _UNFINISHED and columns[7] != home
         },
@@ -313,28 +313,6 @@ def _record(connection: sqlite3.Connection, leases: Leases, number: int, now: in
 def _subject(connection: sqlite3.Connection, number: int) -> str:
     row = connection.execute(SUBJECT, (number,)).fetchone()
     return "" if row is None else printable(str(row[0]))
-
-
-def _client(text: str) -> str:
-    try:
-        return str(rows.client_of(text))
-    except (ValueError, KeyError, TypeError):
-        return _("(unreadable)")
-
-
-def _address(text: str) -> Address:
-    try:
-        return parse_address(text)
-    except AddressError:
-        local_part, _, domain = text.rpartition("@")
-        return Address(local_part, domain)
-
-
-def _state(columns: Row, now: int) -> RecipientState:
-    try:
-        return rows.state_of(columns, now)
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return RecipientState(RecipientStatus.HELD, why="its row is unreadable")
 
 
 def events(connection: sqlite3.Connection, message_id: str) -> Sequence[Event]:
