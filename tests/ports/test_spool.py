@@ -452,6 +452,19 @@ async def test_single_recipients_and_all_of_a_lane_can_be_moved(opened: Open) ->
         assert (claim.account, list(claim.due)) == ("bert", [DORA, EMIL])
 
 
+async def test_a_message_that_waits_in_one_other_lane_names_it_before_and_after_an_attempt(opened: Open) -> None:
+    async with opened() as spool:
+        await spool.accept(replace(arrival("a1", str(CARL), str(DORA)), lanes={CARL: MX, DORA: MX}))
+        (record,) = await spool.find(Query(id="a1"), limit=1)
+        assert (record.account, record.lanes) == ("anna", {CARL: MX, DORA: MX})
+        (claim,) = await spool.claim(MX, 1)
+        await spool.settle(
+            claim, SpoolUpdate({CARL: DELIVERED, DORA: RecipientState(RecipientStatus.WAITING, tries=1)})
+        )
+        (record,) = await spool.find(Query(id="a1"), limit=1)
+        assert record.lanes == {DORA: MX}
+
+
 async def test_a_leased_arrival_is_one_claim_whatever_its_lanes(opened: Open) -> None:
     async with opened() as spool:
         (claim,) = await spool.accept(mixed_arrival(), leased=True)

@@ -83,6 +83,7 @@ class PackedRecord:
     report_on: str | None
     recipients: Sequence[Sequence[Any]]  # address, fate, tries, why, delay_reported, upstream_id, reply
     events: Sequence[Sequence[Any]]  # at, what, recipients, facts
+    lane: str = ""  # in which all recipients wait, text form; a finished message has none
 
 
 # ---- writing ----

@@ -99,7 +99,7 @@ def record_of(row: Row) -> PackedRecord:
     recipients = [(address, "waiting", 0, "", 0, None, None) for address in addresses_of(row)]
     return PackedRecord(
         number, ident, received_at, listener, client, reverse_path, author, account, size, message_id, report_on,
-        recipients, (),
+        recipients, (), row[_MESSAGE],
     )  # fmt: skip
 
 

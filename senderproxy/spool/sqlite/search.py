@@ -258,6 +258,7 @@ def _record_of(
     connection: sqlite3.Connection, leases: Leases, found: PackedRecord, due_at: int | None, now: int
 ) -> MessageRecord:
     """The record of a message in a pack, or of a new one."""
+    home = str(Lane.of_account(found.account))
     recipients: dict[Address, RecipientState] = {}
     for address, fate, tries, why, delay_reported, _upstream_id, reply in found.recipients:
         columns = (fate, due_at, tries, history_packs.reply_text(reply), why, delay_reported)
@@ -275,6 +276,7 @@ def _record_of(
         report_on=found.report_on,
         recipients=recipients,
         as_of=rows.from_ms(now),
+        lanes=dict.fromkeys(recipients, Lane.parse(found.lane)) if found.lane not in ("", home) else {},
         leased=found.number in leases,
         subject=_subject(connection, found.number),
     )

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy.mail.address import parse_address
 from senderproxy.mail.reply import reply
-from senderproxy.relay.ports import NewJob, SpoolError, SpoolUpdate
-from senderproxy.spool.sqlite import database, new_messages, recent_ids, rows
+from senderproxy.relay.ports import Arrival, NewJob, SpoolError, SpoolUpdate
+from senderproxy.spool.sqlite import database, new_messages, recent_ids, rows, statements
 from senderproxy.spool.sqlite.store import SqliteSpool, Tuning
 from senderproxy.tracking.record import Event, EventKind, Lane, Query, RecipientState, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, WAITING, arrival
@@ -106,6 +107,27 @@ def test_the_general_rows_of_a_new_message_are_as_if_they_had_been_written(given
     found = new_messages.general_rows(row)
     assert (found.message, found.recipients, found.events) == (made.message, made.recipients, made.events)
     assert found.content == content
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        arrival("a1", CARL, DORA, eight_bit=True, long_lines=True, carrier="anna", report_on="a0"),
+        arrival("a1", reverse_path=None, header=b"From: anna@firma.example\r\n\r\n"),
+        replace(arrival("a1"), lanes={parse_address("carl@elsewhere.example"): Lane("smarthost", "relay")}),
+    ],
+)
+async def test_a_new_message_is_found_as_one_in_the_general_tables(tmp_path: Path, given: Arrival) -> None:
+    async with opened(tmp_path) as spool:
+        await spool.accept(given)
+        before = (await spool.find(Query(id="a1"), limit=1), await spool.events("a1"), await spool.header("a1"))
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as connection:
+        (number,) = connection.execute("SELECT number FROM new_message").fetchone()
+        statements.generalise(connection, number)
+        connection.commit()
+    assert counts(tmp_path, "message", "new_message") == [1, 0]
+    async with opened(tmp_path) as spool:
+        assert (await spool.find(Query(id="a1"), limit=1), await spool.events("a1"), await spool.header("a1")) == before
 
 
 # ---- ids ----
