@@ -266,7 +266,7 @@ def _confirmed(chosen: argparse.Namespace, act: QueueAction, count: int) -> bool
 
 def _print_change(act: QueueAction, changed: list[str], left: list[dict[str, str]]) -> None:
     for entry in left:
-        print_error(f"{entry['id']}: {entry['why']}.")
+        print_error(f"{entry['id']}: {_(entry['why'])}.")
     if changed:
         print(change_result(act, len(changed)))
     elif not left:

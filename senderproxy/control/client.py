@@ -11,7 +11,7 @@ from typing import Final
 
 from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, decode, encode, new_request
 from senderproxy.errors import SenderproxyError
-from senderproxy.translation import _, current_language
+from senderproxy.translation import _
 
 _READ: Final = 65536  # octets in one read; the usual size of a Unix socket's buffer is larger
 _TIMEOUT: Final = 30.0  # seconds; longer than any answer but that of a disk that does not respond
@@ -71,10 +71,10 @@ def ask_status(path: Path, *, seconds: float = _TIMEOUT) -> Answer:
 
     Its texts are in the language in force.
     """
-    status = ask(path, new_request(Verb.STATUS, language=current_language()), seconds=seconds)
+    status = ask(path, new_request(Verb.STATUS), seconds=seconds)
     following = status.pop("accounts_following", None)
     while following is not None:
-        page = ask(path, new_request(Verb.ACCOUNTS, after=following, language=current_language()), seconds=seconds)
+        page = ask(path, new_request(Verb.ACCOUNTS, after=following), seconds=seconds)
         status["accounts"] += page["accounts"]
         following = page["accounts_following"]
     return status

@@ -15,6 +15,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
+from senderproxy.translation import LANGUAGES, SOURCE, current_language, translated
+
 LINE_LIMIT: Final = 4 * 1024 * 1024  # octets; the longest answers are lists, and have pages
 REQUEST_LIMIT: Final = 64 * 1024  # octets; a change of two hundred messages has 4 KiB, parsing all takes under 1 ms
 NESTING_LIMIT: Final = 8  # levels of a request; the longest, a query, has three
@@ -86,8 +88,31 @@ WITH_PASSWORD: Final = frozenset((Verb.ACCOUNT_ADD, Verb.ACCOUNT_PASSWORD))
 
 
 def new_request(verb: Verb, **fields: object) -> Request:
-    """The request with that verb and its fields."""
-    return {"do": verb.value, **fields}
+    """The request with that verb and its fields, to be answered in the language in force."""
+    return {"do": verb.value, "language": current_language(), **fields}
+
+
+def language_of(entry: Request) -> str:
+    """The language of the texts in the answer; English for a client of another version."""
+    code = entry.get("language")
+    return code if isinstance(code, str) and code in LANGUAGES else SOURCE
+
+
+def in_force(answer: Answer) -> Answer:
+    """The answer with its texts in the language in force."""
+    return {name: _in_force(value) for name, value in answer.items()}
+
+
+def _in_force(value: object) -> object:
+    match value:
+        case str():
+            return translated(value)
+        case dict():
+            return {name: _in_force(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_in_force(one) for one in value]
+        case _:
+            return value
 
 
 def verb_of(entry: Request) -> Verb | None:

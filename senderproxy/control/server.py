@@ -29,11 +29,13 @@ from senderproxy.control.protocol import (
     Verb,
     decode_request,
     encode,
+    in_force,
+    language_of,
     verb_of,
 )
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
-from senderproxy.translation import _
+from senderproxy.translation import _, language
 
 _log = logging.getLogger("senderproxy.control")
 _TIMEOUT: Final = 10.0  # seconds that a client has for its request
@@ -149,6 +151,11 @@ class ControlServer:
             request = decode_request(line)
         except ValueError:
             return _error(_("The request is not a JSON object, or it is nested too deeply."))
+        answer = await self._handled(request)
+        with language(language_of(request)):  # not around the handler: what it starts outlives the request
+            return in_force(answer)
+
+    async def _handled(self, request: Request) -> Answer:
         verb = verb_of(request)
         handler = None if verb is None else self._handlers.get(verb)
         if handler is None:

@@ -18,7 +18,7 @@ from senderproxy import log_events
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
 from senderproxy.config.model import Config
-from senderproxy.control.protocol import Answer, Request, Role, Verb
+from senderproxy.control.protocol import Answer, Request, Role, Verb, language_of
 from senderproxy.control.server import ControlError, ControlServer, Handler
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
@@ -30,7 +30,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.relay.attempt import MessageRelay
 from senderproxy.relay.decide import Decision, MessageFacts, decide
 from senderproxy.relay.explanation import explained, header_of_address, header_of_file, look_up, usual_reverse_path
-from senderproxy.translation import LANGUAGES, SOURCE, _, language
+from senderproxy.translation import _, language
 
 if TYPE_CHECKING:
     from senderproxy.service.page_accounts import PageAccounts
@@ -112,8 +112,7 @@ class ServicePage:
 
     async def _answer_explain(self, request: Request) -> Answer:
         """The decision about a message, as fields in words; the message is an author's address or a header section."""
-        code = request.get("language")
-        with language(str(code) if code in LANGUAGES else SOURCE):
+        with language(language_of(request)):
             header = self._header(request)
             listener = self._config().listeners[0]
             client = Client(

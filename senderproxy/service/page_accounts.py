@@ -35,7 +35,7 @@ from senderproxy.accounts.record import StoredAccount, has_controls
 from senderproxy.accounts.unsaved import unsaved
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.config.model import Config
-from senderproxy.control.protocol import Answer, Request, Verb
+from senderproxy.control.protocol import Answer, Request, Verb, language_of
 from senderproxy.control.server import Handler
 from senderproxy.delivery.login_check import (
     LoginOk,
@@ -57,7 +57,7 @@ from senderproxy.routing.account import Account, Credential
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.provider import Provider
 from senderproxy.routing.provider_names import preset_named, preset_of_mail_servers, preset_of_server
-from senderproxy.translation import LANGUAGES, SOURCE, _, language
+from senderproxy.translation import _, language
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 
 FIELD_LIMIT: Final = 1000  # characters of a field; the page's form has the same
@@ -129,7 +129,7 @@ class PageAccounts:
 
     async def _answer_propose(self, request: Request) -> Answer:
         """The probable provider and login of an address, and all providers; without an address these alone."""
-        with _in_language(request):
+        with language(language_of(request)):
             table = self._config().provider_table()
             if not _text(request, "address"):
                 return {"address": "", "provider": "", "login": "", "providers": sorted(table)}
@@ -149,7 +149,7 @@ class PageAccounts:
             }
 
     async def _answer_add(self, request: Request) -> Answer:
-        with _in_language(request), self._alone():
+        with language(language_of(request)), self._alone():
             password = _password(request)
             account, provider = await self._described(request)
             require_unused(account, self._accounts.directory(), hint=_existing_hint())
@@ -160,7 +160,7 @@ class PageAccounts:
             return {"account": account.id, "words": words}
 
     async def _answer_password(self, request: Request) -> Answer:
-        with _in_language(request), self._alone():
+        with language(language_of(request)), self._alone():
             password = _password(request)
             account = self._known(_text(request, "account"))
             for _trial in range(_TRIALS):
@@ -367,10 +367,3 @@ def _busy() -> SenderproxyError:
     return SenderproxyError(
         _("Another mailbox is being changed at the moment; nothing was saved."), hint=_("Try again in a minute.")
     )
-
-
-@contextmanager
-def _in_language(request: Request) -> Iterator[None]:
-    code = request.get("language")
-    with language(str(code) if code in LANGUAGES else SOURCE):
-        yield

@@ -17,7 +17,7 @@ from senderproxy.control.client import NoAnswer
 from senderproxy.control.protocol import Verb
 from senderproxy.errors import SenderproxyError
 from senderproxy.log import event
-from senderproxy.translation import _, current_language
+from senderproxy.translation import _
 from senderproxy.web.site import Site, Visit, form_of, user_of
 
 _FAILED: Final = 422  # the form was understood, and its login does not work (RFC 9110 section 15.5.21)
@@ -90,7 +90,7 @@ def set_password(show_account: ShowAccount) -> Callable[[Site, Visit], Awaitable
 
 async def _save(site: Site, visit: Visit, show_account: ShowAccount, verb: Verb, **fields: object) -> Response:
     """Let the service try and save the fields; the page of the account, with what was done."""
-    answer = await site.service.ask(verb, by=user_of(visit), language=current_language(), **fields)
+    answer = await site.service.ask(verb, by=user_of(visit), **fields)
     site.service.forget()
     return await show_account(site, visit, str(answer["account"]), " ".join(answer["words"]))
 
@@ -124,7 +124,7 @@ async def _changed(site: Site, visit: Visit, form: _Form, change: _Change, faile
 
 
 async def _proposed(site: Site, address: str) -> dict[str, Any]:
-    return await site.service.ask(Verb.ACCOUNT_PROPOSE, address=address, language=current_language())
+    return await site.service.ask(Verb.ACCOUNT_PROPOSE, address=address)
 
 
 async def _password_page(site: Site, visit: Visit, problem: SenderproxyError | None = None) -> Response:

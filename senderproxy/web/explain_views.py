@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from senderproxy.control.protocol import Answer, Verb
 from senderproxy.errors import SenderproxyError
-from senderproxy.translation import _, current_language
+from senderproxy.translation import _
 from senderproxy.web.site import Site, Visit
 from senderproxy.web.upload import FormReader, InvalidForm
 
@@ -41,7 +41,7 @@ async def answer(site: Site, visit: Visit) -> Response:
 async def _page(site: Site, visit: Visit, *, address: str = "", header: str = "") -> Response:
     asked = {"header": header} if header else {"address": address}
     try:
-        found = await site.service.ask(Verb.EXPLAIN, language=current_language(), **asked)
+        found = await site.service.ask(Verb.EXPLAIN, **asked)
     except SenderproxyError as error:
         return _shown(site, visit, problem=error.message, hint=error.hint, address=address, status=400)
     return _shown(site, visit, found=found, address=address)

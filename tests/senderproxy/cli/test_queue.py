@@ -140,6 +140,16 @@ def test_retry_makes_it_due_now(stopped: Office) -> None:
     assert "next attempt now" not in stopped.type("queue", "show", "Old234567890").out
 
 
+def test_a_reason_is_in_the_readers_language(stopped: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    ended = stopped.type("queue", "retry", "Held23456789", "Nothing23456")
+    assert ended.err.splitlines() == [
+        "Held23456789: sie ist angehalten; geben Sie sie zuerst frei.",
+        "Nothing23456: diese Nachricht gibt es nicht.",
+    ]
+
+
 def test_each_message_that_cannot_be_changed_has_its_reason(stopped: Office) -> None:
     ended = stopped.type("queue", "retry", "Old234567890", "Held23456789", "Gone23456789", "Nothing23456")
     assert ended.code == 1

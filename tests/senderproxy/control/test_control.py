@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from senderproxy import translation
 from senderproxy.control.client import NoAnswer, NotRunning, RequestRefused, ask, ask_status
 from senderproxy.control.protocol import LINE_LIMIT, Answer, Request, Verb, new_request
 from senderproxy.control.server import ControlError, ControlServer
 from senderproxy.errors import SenderproxyError
 from senderproxy.relay.queue_admin import QueueAdmin
+from senderproxy.translation import current_language, language, ngettext
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.no_reports import no_reports
 from tests.fakes.still_clock import StillClock
@@ -53,6 +55,47 @@ async def test_an_error_reaches_the_client_with_its_hint(tmp_path: Path) -> None
         with pytest.raises(RequestRefused, match="no account nobody") as caught:
             await asyncio.to_thread(ask, tmp_path / "s", new_request(Verb.RESUME))
         assert caught.value.hint == "senderproxy account list"
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "count", "running"),
+    [
+        ("de", "Es gibt kein Konto nobody.", "2 Nachrichten", "kein Limit"),
+        ("en", "There is no account nobody.", "2 messages", "no limit"),
+    ],
+)
+async def test_the_texts_of_an_answer_are_in_the_readers_language_and_what_it_starts_is_not(
+    tmp_path: Path, code: str, error: str, count: str, running: str
+) -> None:
+    started: list[asyncio.Task[str]] = []
+
+    async def later() -> str:
+        return current_language()
+
+    async def show(_: Request) -> Answer:
+        started.append(asyncio.create_task(later()))
+        found = ngettext("{count} message", "{count} messages", 2).format(count=2)
+        return {"list": [{"count": found}], "limit": translation._("no limit"), "number": 7}
+
+    async def refuse(_: Request) -> Answer:
+        raise SenderproxyError(translation._("There is no account {id}.").format(id="nobody"))
+
+    server = ControlServer(tmp_path / "s", {Verb.STATUS: show, Verb.RESUME: refuse})
+    await server.start()
+    try:
+        with language(code):
+            status, resume = new_request(Verb.STATUS), new_request(Verb.RESUME)
+        answer = await asyncio.to_thread(ask, tmp_path / "s", status)
+        assert answer == {"ok": True, "list": [{"count": count}], "limit": running, "number": 7}
+        assert await started[0] == "en"
+        with pytest.raises(RequestRefused) as caught:
+            await asyncio.to_thread(ask, tmp_path / "s", resume)
+        assert caught.value.message == error
+        for unknown in ("xx", 7, ["de"], None):
+            other = await asyncio.to_thread(ask, tmp_path / "s", status | {"language": unknown})
+            assert other["limit"] == "no limit"
+    finally:
+        await server.stop()
 
 
 async def test_an_internal_error_is_answered_without_its_text(tmp_path: Path) -> None:
