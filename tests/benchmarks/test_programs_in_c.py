@@ -78,8 +78,10 @@ class Recorder:
             upward = asyncio.create_task(self._copy(reader, far_writer, "client"))
             await self._copy(far_reader, writer, "smarthost")  # it ends after QUIT
             await upward
-            far_writer.close()
-            writer.close()
+            for end in (far_writer, writer):
+                end.close()
+                with contextlib.suppress(OSError):  # the load may have been killed
+                    await end.wait_closed()
             done.set()
 
         async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=self._inside) as server:
