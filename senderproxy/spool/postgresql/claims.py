@@ -16,12 +16,10 @@ from typing import Any, Final
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
-from senderproxy.mail.address import NULL_PATH, parse_address
-from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Claim, Lease, SpoolError
+from senderproxy.relay.ports import Claim, SpoolError
 from senderproxy.spool.postgresql import statements
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.content import ContentFetcher
@@ -29,9 +27,9 @@ from senderproxy.spool.postgresql.instance import Instance
 from senderproxy.spool.postgresql.leases import InstanceLeases, RowLease
 from senderproxy.spool.postgresql.server_time import ServerTime
 from senderproxy.spool.sqlite import rows
-from senderproxy.spool.sqlite.content import LostBody
+from senderproxy.spool.sqlite.claim_rows import claim_of, claim_without_content, is_open, is_sealed
 from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, Row, UnreadableRow
-from senderproxy.tracking.record import ACCOUNT_LANE, Event, EventKind, Lane
+from senderproxy.tracking.record import Event, EventKind, Lane
 from senderproxy.translation import _
 
 LEASE_DUE: Final = "SELECT lease, leased_message FROM lease_due($1, $2, $3, $4)"
@@ -114,7 +112,7 @@ class RowClaims:
             try:
                 return await self._read(found, is_open)
             except UnreadableRow as reason:
-                return _claim_without_content(found, str(reason))
+                return claim_without_content(str(found.leased.lease), found, str(reason))
         except BaseException as error:
             self.give_back(leased)
             if not isinstance(error, UnreadableRow):
@@ -221,10 +219,10 @@ class RowClaims:
     async def _claim(self, connection: DatabaseConnection, found: ClaimedRows, selects: Callable[[Row], bool]) -> Claim:
         if found.content is None:
             raise UnreadableRow("its content is missing")
-        if not _is_sealed(found):
+        if not is_sealed(found):
             raise UnreadableRow("its rows are damaged (wrong checksum)")
         body: Body = await self._contents.body(connection, found.leased.number, tuple(found.content))
-        return _claim_of(found, Message(HeaderSection(found.content[0]), body), selects)
+        return claim_of(str(found.leased.lease), found, Message(HeaderSection(found.content[0]), body), selects)
 
     async def _hold(self, found: ClaimedRows, why: str) -> None:
         held = Event(self._clock.now(), EventKind.HELD, (), {"why": why})
@@ -263,53 +261,3 @@ async def read_rows(connection: DatabaseConnection, leased: Sequence[RowLease]) 
         for one in leased
         if one.number in messages
     ]
-
-
-def is_open(state: Row) -> bool:
-    """True for a recipient that waits or is held."""
-    return state[0] in ("waiting", "held")
-
-
-def _claim_without_content(found: ClaimedRows, why: str) -> Claim:
-    """The claim of a message that cannot be sent. Its author gets no report if the author may have been altered."""
-    header = b"" if found.content is None else found.content[0]
-    claim = _claim_of(found, Message(HeaderSection(header), LostBody(why)), is_open)
-    if _is_sealed(found):
-        return claim
-    envelope = replace(claim.submission.envelope, reverse_path=NULL_PATH)
-    return replace(claim, submission=replace(claim.submission, envelope=envelope))
-
-
-def _is_sealed(found: ClaimedRows) -> bool:
-    message = found.message
-    fixed = (message[1], *message[3:8], *message[9:11], message[12])
-    return bool(rows.seal(fixed, [row[0] for row in found.recipients]) == message[13])
-
-
-def _claim_of(found: ClaimedRows, message: Message, selects: Callable[[Row], bool]) -> Claim:
-    """Raises UnreadableRow."""
-    try:
-        _number, ident, received_at, listener, client, reverse_path, eight_bit, author, account, carrier = (
-            found.message[:10]
-        )
-        _size, _message_id, report_on, _seal, faults = found.message[10:]
-        paths = tuple(parse_address(row[0]) for row in found.recipients)
-        submission = Submission(
-            id=ident,
-            listener=listener,
-            client=rows.client_of(client),
-            envelope=Envelope(rows.reverse_path_of(reverse_path), paths, bool(eight_bit)),
-            message=message,
-            received_at=rows.from_ms(received_at),
-            report_on=report_on,
-            carrier=carrier,
-        )
-        selected = [(path, row) for path, row in zip(paths, found.recipients, strict=True) if selects(row[1:])]
-        states = {path: rows.state_of(row[1:]) for path, row in selected}
-        lanes = {row[7] for _path, row in selected}
-        lane = Lane.parse(lanes.pop()) if len(lanes) == 1 else None
-        if lane is not None and lane.kind == ACCOUNT_LANE:
-            account = lane.name
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UnreadableRow(f"its rows are damaged ({error})") from error
-    return Claim(Lease(str(found.leased.lease)), lane, submission, account, author, states, faults)

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
 from zlib import crc32
@@ -17,20 +16,19 @@ from zlib import crc32
 from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
-from senderproxy.mail.address import NULL_PATH, parse_address
-from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Body, Message
 from senderproxy.mail.submission import Submission
-from senderproxy.relay.ports import Claim, Lease, SpoolError
+from senderproxy.relay.ports import Claim, SpoolError
 from senderproxy.spool.sqlite import leases, rows, statements
-from senderproxy.spool.sqlite.content import Content, FileBody, LostBody, RowBody
+from senderproxy.spool.sqlite.claim_rows import claim_of, claim_without_content, is_open, is_sealed
+from senderproxy.spool.sqlite.content import Content, FileBody, RowBody
 from senderproxy.spool.sqlite.leases import CachedMessage, Found, LeasedRows, Leases
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
 from senderproxy.spool.sqlite.spool_time import SpoolTime
 from senderproxy.spool.sqlite.threads import SpoolThreads
 from senderproxy.spool.sqlite.writer import WriteJob, Writer
-from senderproxy.tracking.record import ACCOUNT_LANE, Event, EventKind, Lane
+from senderproxy.tracking.record import Event, EventKind, Lane
 from senderproxy.translation import _
 
 _log = logging.getLogger("senderproxy.spool")
@@ -93,7 +91,7 @@ class Claims:
         if isinstance(found, CachedMessage):
             return found.claim
         try:
-            return _read_claim(found, self._content, _is_open)
+            return _read_claim(found, self._content, is_open)
         except UnreadableRow as reason:
             try:
                 return _claim_without_content(found, str(reason))
@@ -217,66 +215,22 @@ def checksum_before_body(header: bytes, body: Body) -> int:
 # ---- rows to claims ----
 
 
-def _is_open(state: Row) -> bool:
-    return state[0] in ("waiting", "held")
-
-
 def _read_claim(found: LeasedRows, content: Content, selects: Callable[[Row], bool]) -> Claim:
     """The claim of a leased message. Raises UnreadableRow if its rows are not as they were written."""
     if found.why:
         raise UnreadableRow(found.why)
     if found.content is None:
         raise UnreadableRow("its content is missing")
-    if not _is_sealed(found):
+    if not is_sealed(found):
         raise UnreadableRow("its rows are damaged (wrong checksum)")
-    return _claim_of(found, _message(found.content, content), selects)
+    return claim_of(found.leased.lease, found, _message(found.content, content), selects)
 
 
 def _claim_without_content(found: LeasedRows, why: str) -> Claim:
-    """The claim of a message that cannot be sent. Its author gets no report if the author may have been altered."""
+    """See claim_rows. Raises UnreadableRow."""
     if found.why:
         raise UnreadableRow(found.why)
-    header = b"" if found.content is None else found.content[0]
-    claim = _claim_of(found, Message(HeaderSection(header), LostBody(why)), _is_open)
-    if _is_sealed(found):
-        return claim
-    envelope = replace(claim.submission.envelope, reverse_path=NULL_PATH)
-    return replace(claim, submission=replace(claim.submission, envelope=envelope))
-
-
-def _is_sealed(found: LeasedRows) -> bool:
-    message = found.message
-    fixed = (message[1], *message[3:8], *message[9:11], message[12])
-    return bool(rows.seal(fixed, [row[0] for row in found.recipients]) == message[13])
-
-
-def _claim_of(found: LeasedRows, message: Message, selects: Callable[[Row], bool]) -> Claim:
-    """Raises UnreadableRow."""
-    try:
-        _number, ident, received_at, listener, client, reverse_path, eight_bit, author, account, carrier = (
-            found.message[:10]
-        )
-        _size, _message_id, report_on, _seal, faults = found.message[10:]
-        paths = tuple(parse_address(row[0]) for row in found.recipients)
-        submission = Submission(
-            id=ident,
-            listener=listener,
-            client=rows.client_of(client),
-            envelope=Envelope(rows.reverse_path_of(reverse_path), paths, bool(eight_bit)),
-            message=message,
-            received_at=rows.from_ms(received_at),
-            report_on=report_on,
-            carrier=carrier,
-        )
-        selected = [(path, row) for path, row in zip(paths, found.recipients, strict=True) if selects(row[1:])]
-        states = {path: rows.state_of(row[1:]) for path, row in selected}
-        lanes = {row[7] for _, row in selected}
-        lane = Lane.parse(lanes.pop()) if len(lanes) == 1 else None
-        if lane is not None and lane.kind == ACCOUNT_LANE:
-            account = lane.name
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UnreadableRow(f"its rows are damaged ({error})") from error
-    return Claim(Lease(found.leased.lease), lane, submission, account, author, states, faults)
+    return claim_without_content(found.leased.lease, found, why)
 
 
 def _message(row: Row, content: Content) -> Message:
