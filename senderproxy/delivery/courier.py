@@ -269,6 +269,10 @@ class SmtpCourier(Courier):
         """Go on with the attempt in the next `deliver` with its tag."""
         self._begun[begun.attempt.tag] = begun
 
+    def has_begun(self, tag: str) -> bool:
+        """See relay.ports.Courier."""
+        return tag in self._begun
+
     def take_begun(self, tag: str) -> BegunAttempt | None:
         """Take the attempt with this tag that waits for its `deliver`; None if there is none."""
         return self._begun.pop(tag, None)

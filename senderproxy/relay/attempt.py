@@ -143,7 +143,7 @@ class MessageRelay:
         message = self.stamped(submission, apply_plan(plan, submission.message))
         envelope = plan.envelope if recipients is None else plan.envelope.with_recipients(recipients)
         changes: Sequence[ContentChange] = plan.content_changes
-        if self._signs(decision) and (changes or not message.body.is_ascii):
+        if self._signs(submission, decision) and (changes or not message.body.is_ascii):
             changes = await self._before_signing(submission, decision, message)
         if changes:
             outcomes = await self._deliver_changed(submission, decision, envelope, message, changes)
@@ -156,9 +156,14 @@ class MessageRelay:
             outcomes = {**outcomes, **await self._deliver_changed(submission, decision, rest, message, changes)}
         return outcomes
 
-    def _signs(self, decision: Decision) -> bool:
-        """True if a key may sign. Where the provider will, it may not: some receivers refuse two of one domain."""
-        return self.dkim.ring is not None and (decision.hop is not None or not decision.route.provider.signs)
+    def _signs(self, submission: Submission, decision: Decision) -> bool:
+        """True if a key may sign. Where the provider will, it may not: some receivers refuse two of one domain.
+
+        A message that is on its way leaves as it began: the ring is new since then.
+        """
+        if self.dkim.ring is None or self._courier.has_begun(submission.id):
+            return False
+        return decision.hop is not None or not decision.route.provider.signs
 
     async def _before_signing(
         self, submission: Submission, decision: Decision, message: Message
@@ -204,7 +209,7 @@ class MessageRelay:
         self, submission: Submission, decision: Decision, envelope: Envelope, message: Message
     ) -> Awaitable[Outcomes]:
         """The transaction with the upstream, to be awaited."""
-        if self._signs(decision):
+        if self._signs(submission, decision):
             return self._offer_signed(submission, decision, envelope, message)
         return self._offer_as_is(submission, decision, envelope, message)
 

@@ -111,6 +111,10 @@ class Courier(Protocol):
         """
         ...
 
+    def has_begun(self, tag: str) -> bool:
+        """True if the next `deliver` with this tag goes on with an attempt whose octets the upstream already has."""
+        ...
+
     def hop_availability(self, lane: Lane) -> Availability:
         """The limit of a hop by its lane, and the reason if a message would be deferred without a connection. Cheap."""
         ...

@@ -503,6 +503,9 @@ class FailingCourier:
     ) -> Mapping[ForwardPath, Outcome]:
         return await self._courier.deliver_hop(hop, envelope, message, tag=tag)
 
+    def has_begun(self, tag: str) -> bool:
+        return self._courier.has_begun(tag)
+
     def hop_availability(self, lane: Lane) -> Availability:
         return self._courier.hop_availability(lane)
 

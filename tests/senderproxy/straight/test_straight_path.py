@@ -1,22 +1,25 @@
 """The straight path with real sockets: a listener, the simulator, and clients in pieces and in a hurry."""
 
 import asyncio
+import errno
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from senderproxy.delivery.courier import BegunAttempt
 from senderproxy.delivery.direct_transaction import DirectTransaction
 from senderproxy.listener.server import Listener
-from senderproxy.simulator.faults import FaultScript
+from senderproxy.simulator.faults import Delay, Fault, FaultScript, FaultStage
 from senderproxy.straight.message import StraightMessage
 from senderproxy.straight.path import StraightPath
 from senderproxy.straight.patience import PatienceSweeper
+from tests.senderproxy.dkim.signing import ring, signing_key
 from tests.senderproxy.listener.smtp_client import HOSTNAME, SmtpClient, settings, until
 from tests.senderproxy.relay.office import RelayOffice, relay_office
 from tests.senderproxy.straight.virtual_loop import run_virtually
@@ -59,10 +62,12 @@ class Straight:
 
 
 @asynccontextmanager
-async def straight_office(folder: Path, script: FaultScript | None = None) -> AsyncIterator[Straight]:
+async def straight_office(
+    folder: Path, script: FaultScript | None = None, *, at: str = "office"
+) -> AsyncIterator[Straight]:
     async with relay_office(folder, script=script) as office:
         path = StraightPath(office.drawer, office.courier, office.relay, office.intake, office.clock)
-        listener = Listener(settings(name="office"), (), HOSTNAME, office.intake, office.clock, straight=path)
+        listener = Listener(settings(name=at), (), HOSTNAME, office.intake, office.clock, straight=path)
         await listener.start()
         client = await SmtpClient.greeted(listener)
         try:
@@ -166,6 +171,25 @@ async def test_a_stop_waits_for_the_message(tmp_path: Path) -> None:
         assert (await office.client.answer()).code == 250
         await stop
         assert office.listener.in_progress == 0
+
+
+async def test_a_message_on_its_way_is_not_signed_by_a_key_that_came_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    script = FaultScript(Fault(FaultStage.DOT, Delay(1.0), after=1))
+    async with straight_office(tmp_path, script, at="hasty") as office:
+        await office.begin()
+        await office.client.send(MESSAGE + b".\r\n")
+        await until(lambda: office.path.counts.taken == 1)
+        office.office.relay.dkim.ring = ring(signing_key())
+        monkeypatch.setattr(office.office.relay.dkim, "signed", full)
+        assert (await office.client.answer()).code == 250  # queued: the client has waited long enough
+        assert office.path.counts.handed_over == 1
+        await office.office.until_all_is_done()
+        assert office.office.taken() == ["Angebot", "Angebot"]
 
 
 def test_limits_of_time_end_in_their_order_with_one_timer() -> None:
