@@ -6,6 +6,7 @@ A change of the design that makes each message dearer shows here, on any machine
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,9 @@ MESSAGES = 200
 # message slower: measure it (`make bench-compare`), and write it down with the new number.
 CEILINGS = {"calls": 2080, "python_calls": 1120, "tasks": 2.1, "futures": 8.4, "sends": 6.2, "receives": 6.4}
 QUEUE_CEILINGS = {"calls": 2570, "python_calls": 1415, "tasks": 2.1, "futures": 11.5, "sends": 6.2, "receives": 10.0}
+# In a second, beside the messages: at most three times what an idle service did in ten and twenty seconds. A loaded machine takes
+# long for 200 messages.
+BY_THE_CLOCK = {"calls": 1000, "python_calls": 600, "tasks": 2, "futures": 4, "sends": 3, "receives": 4}
 CALLS = "sendto,sendmsg,fsync,fdatasync"
 _TO_THE_LOOP = '"\\0", 1, '  # a thread wakes the event loop: more often the longer it takes
 
@@ -85,11 +89,15 @@ def test_a_usual_message_takes_no_more_calls_tasks_futures_sends_and_receives(
         relay.counts()
         found = []
         for _ in range(3):
+            began = time.monotonic()
             hand_in(place, smarthost)
-            found.append(each(relay.counts(), MESSAGES))
+            counts, seconds = relay.counts(), time.monotonic() - began
+            beside = {name: rate * seconds for name, rate in BY_THE_CLOCK.items()}
+            found.append(each({name: counts[name] - beside[name] for name in ceilings}, MESSAGES))
     fewest = {name: min(counts[name] for counts in found) for name in ceilings}
     print(fewest)
-    assert all(0 < fewest[name] <= ceilings[name] for name in ceilings), fewest
+    assert fewest["sends"] > 0
+    assert all(fewest[name] <= ceilings[name] for name in ceilings), fewest
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: python3 tests/peers/packages.py")
