@@ -203,7 +203,7 @@ def build_components(
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
     resolver = Resolver(clock, look_up)
     http = HttpClient(clock)
-    tokens = VaultTokens(accounts, http, clock, Path(config.vault.path))
+    tokens = VaultTokens(accounts, http, clock, Path(config.vault.files))
     courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock, resolver, tokens)
     relay = MessageRelay(accounts, courier, clock, rules_of(config))
     courier.use_providers(relay.rules.providers)

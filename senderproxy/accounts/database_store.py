@@ -6,8 +6,9 @@ Not here: the statements (spool.postgresql.vault_row), the seals (vault).
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from senderproxy.daemon_thread import DaemonThread
@@ -17,6 +18,10 @@ from vault import DiskError, Exists, Fingerprint, InUse, Missing, StoreWriter, V
 
 _T = TypeVar("_T")
 _INTERVAL: Final = 1.0  # seconds between two looks at the version: a change is in force within two
+
+
+class NoVaultInDatabase(Missing):
+    """The table has no row."""
 
 
 class SealedRowWriter(Protocol):
@@ -56,10 +61,17 @@ class SealedRow(Protocol):
 
 
 class DatabaseStore(VaultStore):
-    """The row of a database as a store of the vault."""
+    """The row of a database as a store of the vault.
 
-    def __init__(self, row: SealedRow) -> None:
+    `name`: of the database, without a password; `files`: the path with which the names of this machine's files about
+    the vault begin.
+    """
+
+    def __init__(self, row: SealedRow, name: str, files: Path) -> None:
         """Raises RuntimeError if the system has no thread left."""
+        self.name = name
+        self.files = files
+        self.on_change: Callable[[], None] = lambda: None  # called on the store's thread, after `watch`
         self._row = row
         self._loop = asyncio.new_event_loop()
         self._watching: asyncio.Task[None] | None = None
@@ -67,6 +79,9 @@ class DatabaseStore(VaultStore):
         self._problem: SenderproxyError | None = None
         self._thread = DaemonThread(self._run, "vault-database")
         self._thread.start()
+
+    def __str__(self) -> str:
+        return self.name
 
     # ---- vault.VaultStore ----
 
@@ -88,7 +103,7 @@ class DatabaseStore(VaultStore):
     def create(self, sealed: bytes) -> None:
         """See vault.VaultStore."""
         if not self.wait_for(self._row.insert(sealed)):
-            raise Exists("the database has a vault already", hint="Use that vault, or another database.")
+            raise Exists(_("the database has a vault already"), hint=_("Use that vault, or another database."))
 
     def open_writer(self) -> StoreWriter:
         """See vault.VaultStore."""
@@ -96,7 +111,8 @@ class DatabaseStore(VaultStore):
             raise _missing()
         writer = self.wait_for(self._row.lock())
         if writer is None:
-            raise InUse("another program is changing the vault in the database", hint="Wait until it has finished.")
+            text = _("another program, on this or another machine, is changing the vault in the database")
+            raise InUse(text, hint=_("Wait until it has finished."))
         return _DatabaseWriter(self, writer)
 
     # ---- for a service ----
@@ -105,6 +121,14 @@ class DatabaseStore(VaultStore):
         """From now on ask for the version once a second, and let `fingerprint` answer from that. Raises DiskError."""
         self._last = _fingerprint(self.wait_for(self._row.version()))
         self._watching = self.wait_for(self._start_to_watch())
+
+    def look(self) -> None:
+        """Ask for the version now. `fingerprint` answers from that, or raises what went wrong. Blocks."""
+        self.wait_for(self._look())
+
+    def note(self, written: Fingerprint) -> None:
+        """Take the fingerprint of what was just written or read for the version of now, before the next look."""
+        self._last = written
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -131,8 +155,8 @@ class DatabaseStore(VaultStore):
         if found is None:
             return None
         sealed, version = found
-        self._last = Fingerprint((version,))  # else a reader would see a change until the next look, and read again
-        return sealed, self._last
+        self.note(Fingerprint((version,)))  # else a reader would see a change until the next look, and read again
+        return sealed, Fingerprint((version,))
 
     async def _start_to_watch(self) -> "asyncio.Task[None]":
         return asyncio.create_task(self._watch())
@@ -140,15 +164,21 @@ class DatabaseStore(VaultStore):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL)
-            try:
-                self._last = _fingerprint(await self._row.version())
-            except SenderproxyError as error:
-                self._problem = error
-            except Exception as fault:  # noqa: BLE001  an internal error must not end the later looks
-                text = _("Looking for a change of the vault failed with an internal error: {error}.")
-                self._problem = SenderproxyError(text.format(error=repr(fault)))
-            else:
-                self._problem = None
+            await self._look()
+
+    async def _look(self) -> None:
+        before = self._last, self._problem is None
+        try:
+            self._last = _fingerprint(await self._row.version())
+        except SenderproxyError as error:
+            self._problem = error
+        except Exception as fault:  # noqa: BLE001  an internal error must not end the later looks
+            text = _("Looking for a change of the vault failed with an internal error: {error}.")
+            self._problem = SenderproxyError(text.format(error=repr(fault)))
+        else:
+            self._problem = None
+        if before != (self._last, self._problem is None):
+            self.on_change()
 
     async def _end(self) -> None:
         if self._watching is not None:
@@ -167,9 +197,10 @@ class _DatabaseWriter(StoreWriter):
         written = self._store.wait_for(self._writer.replace(sealed, version))
         if written is None:
             raise InUse(
-                "it was replaced by a program that does not hold the lock",
-                hint="Open it again, check its content, and repeat the change.",
+                _("it was replaced by a program that does not hold the lock"),
+                hint=_("Open it again, check its content, and repeat the change."),
             )
+        self._store.note(Fingerprint((written,)))
         return Fingerprint((written,))
 
     def release(self) -> None:
@@ -180,5 +211,5 @@ def _fingerprint(version: int | None) -> Fingerprint | None:
     return None if version is None else Fingerprint((version,))
 
 
-def _missing() -> Missing:
-    return Missing("the database has no vault yet", hint="Create it first: senderproxy setup")
+def _missing() -> NoVaultInDatabase:
+    return NoVaultInDatabase(_("the database has no vault yet"), hint=_("Create it first: senderproxy vault create"))

@@ -5,6 +5,7 @@ disk or the unlock method.
 Not here: damage to a single record (accounts.record), exit codes (cli.exit_codes).
 """
 
+from senderproxy.accounts.database_store import NoVaultInDatabase
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
 from vault import Damaged, DiskError, Exists, InUse, KeyringLocked, Missing, RolledBack, TooNew, VaultError, WrongKey
@@ -48,6 +49,14 @@ def accounts_error(error: VaultError) -> AccountsError:
     match error:
         case Damaged() | TooNew():
             kind = VaultUnreadable
+        case NoVaultInDatabase():
+            return VaultUnreadable(
+                _("The vault cannot be used: {error}").format(error=error),
+                hint=_(
+                    "To bring one from a file: senderproxy vault import FILE. For an empty one: senderproxy vault"
+                    " create"
+                ),
+            )
         case Missing():
             return VaultUnreadable(
                 _("The vault cannot be used: {error}").format(error=error),
@@ -55,6 +64,14 @@ def accounts_error(error: VaultError) -> AccountsError:
                     "Put the file back from its backup, or correct its path under [vault]. For a first vault:"
                     " senderproxy setup"
                 ),
+            )
+        case WrongKey() if error.path is None:  # in a database: this machine may be a new one
+            return AccountsError(
+                _("The vault cannot be used: {error}").format(error=error),
+                hint=_(
+                    "{ways}. A machine whose key is not among them: senderproxy --unlock passphrase vault add-unlock"
+                    " key-file:PATH --label NAME"
+                ).format(ways=error.hint),
             )
         case WrongKey():
             return AccountsError(

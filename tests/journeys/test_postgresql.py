@@ -43,12 +43,14 @@ class Setting:
 
 
 @contextmanager
-def running_simulator() -> Iterator[Simulator]:
+def running_simulator(*accounts: VaultAccount) -> Iterator[Simulator]:
     """A provider on an event loop of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    simulator = Simulator(SimulatorSettings(mailboxes={ANNA.login: SimulatedMailbox(ANNA.password)}))
+    simulator = Simulator(
+        SimulatorSettings(mailboxes={each.login: SimulatedMailbox(each.password) for each in accounts})
+    )
     try:
         asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(30)
         yield simulator
@@ -72,7 +74,7 @@ class WithDatabase(Senderproxy):
 
 @pytest.fixture
 def setting() -> Iterator[Setting]:
-    with running_postgresql() as server, running_simulator() as simulator, reserved_ports(1) as [port]:
+    with running_postgresql() as server, running_simulator(ANNA) as simulator, reserved_ports(1) as [port]:
         server.sql(f"ALTER ROLE {OWNER} PASSWORD '{PASSWORD}'; ALTER ROLE {SERVICE} PASSWORD '{PASSWORD}'")
         server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
         section = f"""

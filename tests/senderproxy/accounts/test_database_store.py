@@ -3,14 +3,20 @@
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from senderproxy.accounts import vault_admin
 from senderproxy.accounts.database_store import DatabaseStore
+from senderproxy.accounts.editor import AccountEditor
+from senderproxy.accounts.errors import AccountsError, VaultUnreadable
 from senderproxy.accounts.record import StoredAccount, encode, own_first
+from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.vault_place import has_vault
+from senderproxy.cli.new_unlock import new_unlock
 from senderproxy.mail.address import parse_address
 from senderproxy.relay.ports import SpoolError
 from senderproxy.routing.account import Account
@@ -39,16 +45,20 @@ _LONGEST = 60.0  # seconds until a change is seen on a busy machine; it takes on
 
 
 class DatabasePlace(Place):
-    def __init__(self, server: PostgresqlServer) -> None:
+    def __init__(self, server: PostgresqlServer, folder: Path) -> None:
         self.server = server
+        self.files = folder / "accounts.vault"
         self._stores: list[DatabaseStore] = []
 
     def store(self) -> VaultStore:
         return self.database_store()
 
     def database_store(self) -> DatabaseStore:
-        self._stores.append(store := DatabaseStore(VaultRow(target_of(self.server))))
+        self._stores.append(store := self.store_over(VaultRow(target_of(self.server))))
         return store
+
+    def store_over(self, row: VaultRow) -> DatabaseStore:
+        return DatabaseStore(row, "postgresql://senderproxy@/vault", self.files)
 
     def kept(self) -> list[bytes]:
         rows = self.server.sql("SELECT encode(sealed, 'hex') FROM senderproxy.vault", _DATABASE)
@@ -83,9 +93,9 @@ def server() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture
-def place(server: PostgresqlServer) -> Iterator[DatabasePlace]:
+def place(server: PostgresqlServer, tmp_path: Path) -> Iterator[DatabasePlace]:
     server.sql("DELETE FROM senderproxy.vault", _DATABASE)
-    made = DatabasePlace(server)
+    made = DatabasePlace(server, tmp_path)
     yield made
     made.close()
 
@@ -119,7 +129,7 @@ class WatchedRow(VaultRow):
 def test_a_thousand_looks_for_changes_ask_the_server_no_more_often_and_see_one(place: DatabasePlace) -> None:
     place.store().create(b"first")
     row = WatchedRow(target_of(place.server))
-    watching = DatabaseStore(row)
+    watching = place.store_over(row)
     try:
         watching.watch()
         _, before = watching.read(LIMIT)
@@ -264,10 +274,119 @@ async def test_connections_that_the_server_ended_are_replaced_without_a_word(pla
     await row.close()
 
 
+def test_a_change_that_was_just_saved_is_seen_without_the_next_look(place: DatabasePlace, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    row = WatchedRow(target_of(place.server))
+    store = place.store_over(row)
+    try:
+        accounts = VaultAccounts.open(store, key)
+        store.watch()
+        with AccountEditor.open(store, key) as editor:
+            editor.put(ANNA)
+            editor.save()
+        looks = row.looks
+        assert [account.id for account in accounts.directory().accounts] == ["anna"]
+        assert row.looks - looks < 3  # those of the second that passes meanwhile
+    finally:
+        store.close()
+
+
+async def test_a_service_that_is_told_of_a_change_asks_for_it_at_once(place: DatabasePlace, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    store = place.database_store()
+    accounts = VaultAccounts.open(store, key)
+    accounts.read_in_background()
+    await asyncio.to_thread(store.watch)
+    await asyncio.to_thread(test_store.write, place, key, anna=encode(ANNA))
+    await accounts.wait_until_read(_LONGEST)
+    assert accounts.generation == 2
+    accounts.close()
+
+
+async def test_a_service_without_mail_reads_a_change_when_it_is_seen(place: DatabasePlace, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    store = place.database_store()
+    accounts = VaultAccounts.open(store, key)
+    accounts.read_in_background()
+    changed = asyncio.Event()
+    accounts.on_change = changed.set
+    await asyncio.to_thread(store.watch)
+    await asyncio.to_thread(test_store.write, place, key, anna=encode(ANNA))
+    async with asyncio.timeout(_LONGEST):
+        await changed.wait()
+    assert accounts.generation == 2
+    accounts.close()
+
+
+def test_an_older_copy_of_the_database_is_found_by_each_machine(place: DatabasePlace, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    store = place.database_store()
+    yesterday = place.sealed()
+    with AccountEditor.open(store, key) as editor:
+        editor.put(ANNA)
+        editor.save()
+    place.replace(yesterday)
+    accounts = VaultAccounts.open(store, key)
+    assert "generation 1 after 2" in str(note_generation(store, accounts.vault_id, accounts.generation))
+    assert vault_admin.accept_rollback(store, key) == (1, True)
+    assert note_generation(store, accounts.vault_id, accounts.generation) is None
+    assert [path.name for path in place.files.parent.glob("accounts.*")] == ["accounts.vault.seen"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_error_about_a_vault_in_a_database_names_the_command_for_it(
+    place: DatabasePlace, key: KeyFile, tmp_path: Path, *, is_there: bool
+) -> None:
+    if is_there:
+        Vault.create(place.store(), unlock=key)
+    assert has_vault(place.database_store()) is is_there
+    with pytest.raises(AccountsError) as refused:
+        VaultAccounts.open(place.database_store(), KeyFile.generate(tmp_path / "new-machine.key"))
+    assert ("vault add-unlock" if is_there else "vault import FILE") in refused.value.hint
+    assert isinstance(refused.value, VaultUnreadable) is not is_there
+
+
+def fail(setting: str, store: DatabaseStore, step: Callable[[KeyFile], object]) -> None:
+    """A command that makes a vault with a new key, and fails after this step."""
+    with new_unlock(setting, store) as new:
+        assert isinstance(new, KeyFile)
+        step(new)
+        raise ZeroDivisionError
+
+
+def test_a_new_key_stays_if_a_vault_in_the_database_may_need_it(place: DatabasePlace, tmp_path: Path) -> None:
+    store, file = place.database_store(), tmp_path / "new.key"
+    setting = f"key-file:{file}"
+    with pytest.raises(ZeroDivisionError):
+        fail(setting, store, lambda _key: file.stat())
+    assert not file.exists()
+    with pytest.raises(ZeroDivisionError):
+        fail(setting, store, lambda key: AccountEditor.create(store, key))
+    assert VaultAccounts.open(store, KeyFile(file)).generation == 1
+    place.server.sql("DELETE FROM senderproxy.vault", _DATABASE)
+    file.unlink()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            fail(setting, store, lambda _key: place.server.stop())
+        assert file.exists()  # nobody knows if there is a vault
+    finally:
+        place.server.start()
+
+
+def test_a_database_without_the_table_is_to_be_migrated(place: DatabasePlace, key: KeyFile) -> None:
+    place.server.sql("ALTER TABLE senderproxy.vault RENAME TO away", _DATABASE)
+    try:
+        with pytest.raises(AccountsError, match="lacks tables of this version") as refused:
+            VaultAccounts.open(place.database_store(), key)
+        assert refused.value.hint == "senderproxy spool migrate --owner ROLE"
+    finally:
+        place.server.sql("ALTER TABLE senderproxy.away RENAME TO vault", _DATABASE)
+
+
 def test_an_internal_error_does_not_end_the_looks_for_changes(place: DatabasePlace) -> None:
     place.store().create(b"first")
     row = WatchedRow(target_of(place.server))
-    store = DatabaseStore(row)
+    store = place.store_over(row)
     try:
         store.watch()
         row.has_fault = True
@@ -290,4 +409,5 @@ def test_the_role_of_the_service_changes_no_table(place: DatabasePlace) -> None:
 
 if __name__ == "__main__":
     folder, port = sys.argv[1:]
-    hold(DatabaseStore(VaultRow(DatabaseTarget(folder, int(port), SERVICE, _DATABASE))))
+    row = VaultRow(DatabaseTarget(folder, int(port), SERVICE, _DATABASE))
+    hold(DatabaseStore(row, "vault", Path(folder) / "accounts.vault"))
