@@ -32,7 +32,7 @@ from senderproxy.delivery.hints import Login
 from senderproxy.delivery.observed_limits import ObservedLimit
 from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.pool import Pool, SessionRequest
-from senderproxy.delivery.quota import HourlyQuota, QuotaExceeded, Reservation
+from senderproxy.delivery.quota import Quota, QuotaExceeded, Reservation
 from senderproxy.delivery.reuse import PoolLimits, SessionKey
 from senderproxy.delivery.session import Session
 from senderproxy.learned import Fact, Instant, Notify, duration, ignore_change
@@ -164,6 +164,7 @@ class AccountState:
         open_session: OpenSession,
         login_waits: LoginWaits,
         observers: AccountObservers,
+        quota: Quota,
     ) -> None:
         self.account = account
         self.provider: Provider | None = None  # of the last message
@@ -173,7 +174,7 @@ class AccountState:
         self.observed_recipient_limit = ObservedLimit()  # for one transaction
         self.no_session: tuple[OpenFailed, datetime] | None = None  # the last attempt to open one failed, since when
         self.proven: ProvenLogin | None = None  # the last login that worked
-        self.quota = HourlyQuota()
+        self.quota = quota
         self._counts: Counter[type] = Counter()  # recipients by kind of outcome
         self._failed_logins = 0
         self._last_reply: Reply | None = None
@@ -229,6 +230,14 @@ class AccountState:
             recipients_per_hour=recipients_per_hour,
             now=self._clock.monotonic(),
         )
+
+    async def draw(self, provider: Provider, recipients: int, exceeded: QuotaExceeded) -> Reservation | QuotaExceeded:
+        """Reserve the quota for a message that `reserve` has refused, if other instances have some left."""
+        messages_per_hour, recipients_per_hour = self._hourly_limits(provider)
+        found = await self.quota.draw(
+            recipients, messages_per_hour=messages_per_hour, recipients_per_hour=recipients_per_hour
+        )
+        return exceeded if found is None else found
 
     def release(self, reservation: Reservation) -> None:
         """Return the quota of a message that was not accepted."""

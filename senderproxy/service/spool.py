@@ -206,6 +206,8 @@ class ServiceSpool:
                 from senderproxy.service.postgresql import open_postgresql
             spool = await open_postgresql(self._settings, self._clock)
             self._durability = lambda: spool.instance.durability.value
+            assert self._components.courier.shared_limits is not None
+            self._components.courier.shared_limits.use(spool.hourly_limits)
             spool.on_leases(self._lease_guard.lost, self._lease_guard.regained)
             return spool
         opener = WorkerThreads("spool-opener")  # a thread that does not hold up the exit if the disk does not respond

@@ -34,7 +34,8 @@ HEARTBEAT: Final = 5.0  # seconds between two heartbeats: five may fail
 STOP_BEFORE: Final = 8.0  # seconds before the end: time to close the sessions with smarthosts
 FINAL_DOT: Final = 600  # seconds; an attempt may wait so long for the reply to its final dot (RFC 5321 4.5.3.2.6)
 RECONNECT: Final = 10  # seconds for an instance whose connection was closed to come back: two heartbeats
-CHANNEL: Final = "senderproxy"
+CHANNEL: Final = "senderproxy"  # of notices about messages
+LIMITS_CHANNEL: Final = "senderproxy_limits"
 _TRY_AGAIN: Final = 1.0  # seconds after a heartbeat that failed
 _LOCK_CLASS: Final = 0x5350  # of the advisory locks of instances
 
@@ -66,6 +67,7 @@ _DEAD: Final = (
 _OTHERS: Final = "SELECT number, process FROM instance WHERE number <> $1"
 _END_LEASES: Final = "WITH ended AS (DELETE FROM lease WHERE instance = $1 RETURNING 1) SELECT count(*) FROM ended"
 _END_JOB_LEASES: Final = "DELETE FROM job_lease WHERE instance = $1"
+_END_PORTIONS: Final = "SELECT end_portions($1)"
 _REMOVE: Final = "DELETE FROM instance WHERE number = $1"
 
 _ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, SpoolError)
@@ -80,6 +82,7 @@ class Instance:
         self.number = 0
         self.on_lost: Callable[[], None] = lambda: None
         self.on_notice: Callable[[str], None] = lambda _payload: None
+        self.on_limits: Callable[[str], None] = lambda _payload: None
         self.on_return: Callable[[], None] = lambda: None  # leases of another instance have ended
         self.on_step: Callable[[int], None] = lambda _milliseconds: None  # what waits was moved
         self.on_regained: Callable[[], None] = lambda: None
@@ -102,7 +105,7 @@ class Instance:
             await self._time.start(connection)
             self._renewed_at = self._clock.monotonic()
             await self._join(connection)
-            await connection.add_listener(CHANNEL, self._notified)
+            await self._listen(connection)
             self.durability = await durability(connection)
         except BaseException as error:
             connection.terminate()
@@ -164,7 +167,7 @@ class Instance:
         if connection is None or connection.is_closed():
             connection = self._connection = await connect(self._target)
             self._connections.reached()
-            await connection.add_listener(CHANNEL, self._notified)
+            await self._listen(connection)
             self._has_lock = False
         if not self._has_lock:  # the server may have held it for a connection that was cut
             self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
@@ -200,8 +203,12 @@ class Instance:
         self.number = await connection.fetchval(_ADD, name, own_process(), len(scripts()))
         self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
 
-    def _notified(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
-        self.on_notice(payload)
+    async def _listen(self, connection: DatabaseConnection) -> None:
+        for channel in (CHANNEL, LIMITS_CHANNEL):
+            await connection.add_listener(channel, self._notified)
+
+    def _notified(self, _connection: object, _pid: int, channel: str, payload: str) -> None:
+        (self.on_limits if channel == LIMITS_CHANNEL else self.on_notice)(payload)
 
     # ---- other instances ----
 
@@ -228,5 +235,6 @@ class Instance:
         """Remove an instance; the number of messages that it had leased."""
         count: int = await connection.fetchval(_END_LEASES, number)
         await connection.execute(_END_JOB_LEASES, number)
+        await connection.execute(_END_PORTIONS, number)
         await connection.execute(_REMOVE, number)
         return count

@@ -30,6 +30,7 @@ from senderproxy.spool.postgresql.claims import RowClaims
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.health import DatabaseHealth
 from senderproxy.spool.postgresql.history import SharedHistory
+from senderproxy.spool.postgresql.hourly_limits import DatabaseHourlyLimits
 from senderproxy.spool.postgresql.incoming import SharedIncoming
 from senderproxy.spool.postgresql.instance import Instance
 from senderproxy.spool.postgresql.jobs import SharedJobs
@@ -67,6 +68,7 @@ class PostgresqlSpool:
         self._incoming = SharedIncoming(self._connections, self.instance, self._leases, self._time)
         self._incoming.keeps_subjects = limits.keep_subjects
         self._history = SharedHistory(self._connections, self._incoming, self._time, limits.history)
+        self.hourly_limits = DatabaseHourlyLimits(self._connections, self.instance, self._time)
         self.health = DatabaseHealth(self._connections, self.instance)
         self._observer: SpoolObserver | None = None
         self._closed = False
@@ -293,6 +295,7 @@ class PostgresqlSpool:
     async def sweep(self, now: datetime) -> None:
         """Delete old history. To be called now and then."""
         await self._history.delete_old(now)
+        await self.hourly_limits.expire()
 
     @property
     def commits(self) -> int:
