@@ -56,6 +56,7 @@ from senderproxy.routing.route import Route
 from senderproxy.tracking.record import Lane
 
 if TYPE_CHECKING:
+    from senderproxy.delivery.shared_connections import SharedConnections
     from senderproxy.delivery.shared_quota import SharedLimits
 
 _log: Final = logging.getLogger("senderproxy.delivery")
@@ -181,6 +182,7 @@ class SmtpCourier(Courier):
         self._closing = False
         self.observers = AccountObservers()
         self.shared_limits: SharedLimits | None = None  # None: no other instance uses the accounts
+        self.shared_connections: SharedConnections | None = None  # None: the same, or the database is not open
 
     def share_limits(self, shared: "SharedLimits") -> None:
         """Count the hourly limits in all instances together. Call before the first message."""
@@ -522,6 +524,8 @@ class SmtpCourier(Courier):
                 del self._states[account_id]
                 self.observers.state(account_id)
                 self.observers.use(account_id)
+                if self.shared_connections is not None:
+                    self.shared_connections.forget(account_id)
 
     async def close(self, grace: float) -> None:
         """Refuse new messages, wait `grace` seconds for those in progress, cut the rest, close every session."""
@@ -580,9 +584,17 @@ class SmtpCourier(Courier):
         """Open a session. A success ends "no session" of every account at the provider: it may not have tried since."""
         account = state.account
         proven = state.is_proven(credential.version)
-        result = await self._servers.open(
-            state.pool, provider, lambda: self._opener.open_for(account, provider, credential, proven=proven)
-        )
+
+        async def open_here() -> Session | OpenFailed:
+            return await self._servers.open(
+                state.pool, provider, lambda: self._opener.open_for(account, provider, credential, proven=proven)
+            )
+
+        if self.shared_connections is None:
+            result = await open_here()
+        else:
+            limit = account.connections or provider.limits.connections
+            result = await self.shared_connections.of(account.id, state.pool).open(limit, open_here)
         if isinstance(result, Session):
             if result.certificate_validity is not None:
                 self.certificates[result.smarthost] = result.certificate_validity

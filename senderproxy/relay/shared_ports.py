@@ -1,6 +1,7 @@
 """Interfaces to the state that several instances share, with their guarantees. PURE.
 
-Not here: the use of the shared state (delivery.shared_quota), the database (spool.postgresql.hourly_limits).
+Not here: the use of the shared state (delivery.shared_quota, delivery.shared_connections), the database
+(spool.postgresql.hourly_limits, spool.postgresql.connection_slots).
 """
 
 from collections.abc import Callable, Sequence
@@ -88,4 +89,30 @@ class SharedHourlyLimits(Protocol):
 
     async def exchange(self, request: HourlyRequest) -> HourlyGrant:
         """Report, give back and draw. One call at a time for each account. Raises SpoolError."""
+        ...
+
+
+class ConnectionSlots(Protocol):
+    """The number of sessions of each account at each instance, in a database that the instances share.
+
+    Guarantees: the numbers of an instance end with its leases.
+    """
+
+    def on_notice(
+        self, wanted: Callable[[str], None], freed: Callable[[str], None], renewed: Callable[[], None]
+    ) -> None:
+        """Call `wanted` with an account of which another instance has no session and may open none, `freed` when one
+        was closed after such a request, `renewed` when all numbers of this instance have to be reported again.
+        """
+        ...
+
+    async def take(self, account: str, wanted: int, limit: int, *, is_urgent: bool) -> bool:
+        """Report that the instance has so many sessions with the one to be opened; False if the limit forbids that one.
+
+        `is_urgent`: it has no other one, so that the other instances are asked for one. Raises SpoolError.
+        """
+        ...
+
+    async def report(self, account: str, open_now: int, *, is_answer: bool) -> None:
+        """Report the number of sessions. `is_answer`: others wait for it. Raises SpoolError."""
         ...

@@ -137,6 +137,7 @@ CONFIGURED = {
     "delivery.opening.SessionOpener.cut_once",
     "delivery.server_sessions.ServerSessions._limits",
     "delivery.shared_quota.SharedLimits._quotas",  # accounts
+    "delivery.shared_connections.SharedConnections._accounts",
     "delivery.server_sessions.ServerSessions._opening",
     "delivery.resolver.Resolver._of_provider",
     "delivery.tls_contexts.ContextCache._cached",
@@ -194,6 +195,7 @@ IN_PROGRESS = {
     "delivery.pool.Pool._sessions": "a session; limits.connections",
     "delivery.pool.Pool._waiters": "an attempt",
     "delivery.portion.Portion._used": "a minute of use that is not reported; void when the leases are lost",
+    "delivery.shared_connections.AccountConnections._tasks": "a report of the number of sessions",
     "delivery.shared_quota.SharedQuota._tasks": "an exchange for a message, a report, or a request of another instance",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
     "listener.acceptor.Acceptor._waiting": "WAITING_LIMIT; listener/test_proxy_peers.py",

@@ -36,6 +36,7 @@ FINAL_DOT: Final = 600  # seconds; an attempt may wait so long for the reply to 
 RECONNECT: Final = 10  # seconds for an instance whose connection was closed to come back: two heartbeats
 CHANNEL: Final = "senderproxy"  # of notices about messages
 LIMITS_CHANNEL: Final = "senderproxy_limits"
+CONNECTIONS_CHANNEL: Final = "senderproxy_connections"
 _TRY_AGAIN: Final = 1.0  # seconds after a heartbeat that failed
 _LOCK_CLASS: Final = 0x5350  # of the advisory locks of instances
 
@@ -68,6 +69,7 @@ _OTHERS: Final = "SELECT number, process FROM instance WHERE number <> $1"
 _END_LEASES: Final = "WITH ended AS (DELETE FROM lease WHERE instance = $1 RETURNING 1) SELECT count(*) FROM ended"
 _END_JOB_LEASES: Final = "DELETE FROM job_lease WHERE instance = $1"
 _END_PORTIONS: Final = "SELECT end_portions($1)"
+_END_CONNECTIONS: Final = "DELETE FROM connection_slot WHERE instance = $1"
 _REMOVE: Final = "DELETE FROM instance WHERE number = $1"
 
 _ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, SpoolError)
@@ -83,6 +85,8 @@ class Instance:
         self.on_lost: Callable[[], None] = lambda: None
         self.on_notice: Callable[[str], None] = lambda _payload: None
         self.on_limits: Callable[[str], None] = lambda _payload: None
+        self.on_connections: Callable[[str], None] = lambda _payload: None
+        self.on_renumbered: Callable[[], None] = lambda: None  # another instance had taken over from this one
         self.on_return: Callable[[], None] = lambda: None  # leases of another instance have ended
         self.on_step: Callable[[int], None] = lambda _milliseconds: None  # what waits was moved
         self.on_regained: Callable[[], None] = lambda: None
@@ -96,6 +100,7 @@ class Instance:
         self._renewed_at = 0.0  # monotonic seconds, from before the last renewal that succeeded
         self._beating: asyncio.Task[None] | None = None
         self._has_lock = False
+        self._is_renumbered = False
 
     async def open(self) -> None:
         """Add the row and begin the heartbeats. Raises SpoolError."""
@@ -153,12 +158,16 @@ class Instance:
             if await connection.fetchval(_RENEW, self.number) is None:  # another instance has taken over
                 self._lose()
                 await self._join(connection)
+                self._is_renumbered = True
             self._renewed_at = begun
             self.durability = await durability(connection)
             if self.is_lost:
                 self.is_lost = False
                 event(_log, log_events.SPOOL_LEASES_REGAINED)
                 self.on_regained()
+                if self._is_renumbered:
+                    self._is_renumbered = False
+                    self.on_renumbered()
             await self._take_over(connection)
 
     async def _reach(self) -> DatabaseConnection:
@@ -204,11 +213,16 @@ class Instance:
         self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
 
     async def _listen(self, connection: DatabaseConnection) -> None:
-        for channel in (CHANNEL, LIMITS_CHANNEL):
+        for channel in (CHANNEL, LIMITS_CHANNEL, CONNECTIONS_CHANNEL):
             await connection.add_listener(channel, self._notified)
 
     def _notified(self, _connection: object, _pid: int, channel: str, payload: str) -> None:
-        (self.on_limits if channel == LIMITS_CHANNEL else self.on_notice)(payload)
+        if channel == LIMITS_CHANNEL:
+            self.on_limits(payload)
+        elif channel == CONNECTIONS_CHANNEL:
+            self.on_connections(payload)
+        else:
+            self.on_notice(payload)
 
     # ---- other instances ----
 
@@ -236,5 +250,6 @@ class Instance:
         count: int = await connection.fetchval(_END_LEASES, number)
         await connection.execute(_END_JOB_LEASES, number)
         await connection.execute(_END_PORTIONS, number)
+        await connection.execute(_END_CONNECTIONS, number)
         await connection.execute(_REMOVE, number)
         return count

@@ -27,6 +27,7 @@ from senderproxy.relay.ports import (
 )
 from senderproxy.spool.postgresql import learned, search, statements
 from senderproxy.spool.postgresql.claims import RowClaims
+from senderproxy.spool.postgresql.connection_slots import DatabaseConnectionSlots
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.health import DatabaseHealth
 from senderproxy.spool.postgresql.history import SharedHistory
@@ -69,6 +70,7 @@ class PostgresqlSpool:
         self._incoming.keeps_subjects = limits.keep_subjects
         self._history = SharedHistory(self._connections, self._incoming, self._time, limits.history)
         self.hourly_limits = DatabaseHourlyLimits(self._connections, self.instance, self._time)
+        self.connection_slots = DatabaseConnectionSlots(self._connections, self.instance)
         self.health = DatabaseHealth(self._connections, self.instance)
         self._observer: SpoolObserver | None = None
         self._closed = False
