@@ -220,13 +220,16 @@ def build_components(
     mx = _mx_courier(config, resolver, clock, new_dns_client, gate)
     mx.on_healthy, courier.hops.mx = runner.lane_can_send, mx
     mx.opener.own_listeners = courier.hops.opener.own_listeners
-    courier.observers.state = learned.register(learned_accounts.STATE, courier.account_facts())
+    facts = courier.account_facts()
+    courier.observers.state = learned.register(learned_accounts.STATE, facts)
     if config.spool.engine == SQLITE_ENGINE:
         courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
     else:  # other instances use the accounts too
         with late_import():
             from senderproxy.delivery.shared_quota import SharedLimits
         courier.share_limits(SharedLimits(clock))
+        facts.is_shared = True
+        learned.share(learned_accounts.STATE, facts)
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
     throttle = LoginThrottle(ThrottleLimits(), accounts.derive_key("client-login"))
     throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)

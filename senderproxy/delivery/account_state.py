@@ -271,14 +271,18 @@ class AccountState:
             type(self.health),
             account_health.cause_of_block(self.health),
         ):
-            text = account_health.describe(self.health, monotonic=monotonic)
-            fields: dict[str, object] = {"account": self.account.id, "health": text}
-            if not isinstance(self.health, Healthy):
-                fields |= {"cause": self.health.cause.value, "hint": self._hint()}
-            event(_log, _EVENT_OF[type(self.health)], fault=None, **fields)
+            self._log_health(monotonic)
         if before is not self.health:
             self._note_state()
         if isinstance(self.health, Healthy):
+            self.observers.healthy(self.account.id)
+
+    def follow(self, health: Health) -> None:
+        """Take over the health that another instance has found. A change of its kind is logged."""
+        before, self.health = self.health, health
+        if type(before) is not type(health):
+            self._log_health(self._clock.monotonic())
+        if isinstance(health, Healthy):
             self.observers.healthy(self.account.id)
 
     def record_login(self, version: str) -> None:
@@ -423,6 +427,13 @@ class AccountState:
             open_failed=lambda result: self.record_open_failure(credential.version, result),
             wait_seconds=wait_seconds,
         )
+
+    def _log_health(self, monotonic: float) -> None:
+        text = account_health.describe(self.health, monotonic=monotonic)
+        fields: dict[str, object] = {"account": self.account.id, "health": text}
+        if not isinstance(self.health, Healthy):
+            fields |= {"cause": self.health.cause.value, "hint": self._hint()}
+        event(_log, _EVENT_OF[type(self.health)], fault=None, **fields)
 
     def _record_no_session(self, result: OpenFailed) -> None:
         since = self.no_session[1] if self.no_session else self._clock.now()

@@ -253,9 +253,11 @@ class SharedQuota(Quota):
                 portion.give_up()
             now, used, epoch = self._clock.monotonic(), portion.take_used(), portion.epoch
             with_spare = spare and now >= self._scarce_until
-            request = HourlyRequest(
-                self._account, limits, report_of(used, now), portion.held, wanted, with_spare, is_answer
+            kept = portion.held
+            missing = HourlyAmounts(
+                max(0, wanted.messages - kept.messages), max(0, wanted.recipients - kept.recipients)
             )
+            request = HourlyRequest(self._account, limits, report_of(used, now), kept, missing, with_spare, is_answer)
             try:
                 grant = await store.exchange(request)
             except BaseException:

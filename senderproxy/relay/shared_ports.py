@@ -41,8 +41,9 @@ class HourlyUsed:
 class HourlyRequest:
     """What an instance reports about one account, and what it asks for.
 
-    `kept`: what it has and may use without asking; all else that it had, and did not use, is given back. `needed`: for
-    a message that waits. `with_spare`: a portion for later messages too. `is_answer`: others asked for what is unused.
+    `kept`: what it has and may use without asking; all else that it had, and did not use, is given back. `needed`: in
+    addition, for a message that waits. `with_spare`: a portion for later messages too. `is_answer`: others asked for
+    what is unused.
     """
 
     account: str

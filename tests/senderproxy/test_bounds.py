@@ -146,6 +146,8 @@ CONFIGURED = {
     "listener.client_auth.ClientAuth._users",
     "listener.client_auth.ClientAuth._verified",  # after a login that succeeded
     "relay.learned_state.LearnedState._adding",  # the kinds of facts
+    "relay.learned_state.LearnedState._noticed",  # accounts, CHANGED_LIMIT
+    "relay.learned_state.LearnedState._shared",
     "relay.learned_state.LearnedState._sources",
     "relay.account_availability.AccountAvailability._waiting",
     "relay.fallback.Outages._known",

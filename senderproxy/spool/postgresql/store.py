@@ -230,10 +230,29 @@ class PostgresqlSpool:
         """See relay.ports.LearnedStore."""
         now = self._time.now()
 
+        async def work(connection: DatabaseConnection) -> None:
+            await learned.write(connection, rows, now)
+            await learned.notify(connection, self.instance.number, (key for key in rows if rows[key] is not None))
+
         async def was_committed(_connection: DatabaseConnection) -> bool:
             return False  # the caller writes them again
 
-        await self._connections.write(lambda connection: learned.write(connection, rows, now), was_committed)
+        await self._connections.write(work, was_committed)
+
+    def on_learned(self, changed: Callable[[Sequence[str]], None]) -> None:
+        """See relay.ports.SharedLearnedStore."""
+
+        def noticed(payload: str) -> None:
+            sender, _, keys = payload.partition(" ")
+            if sender != str(self.instance.number):
+                changed(keys.split("\n"))
+
+        self.instance.on_learned = noticed
+
+    async def read_some(self, keys: Sequence[str]) -> Sequence[LearnedRow]:
+        """See relay.ports.SharedLearnedStore."""
+        now = self._time.now()
+        return await self._connections.read(lambda connection: learned.read_some(connection, keys, now))
 
     # ---- jobs ----
 

@@ -71,7 +71,7 @@ BEGIN
             granted_messages := needed_messages;
             IF with_spare THEN
                 granted_messages := granted_messages
-                    + least(limit_messages / 10, (left_messages - needed_messages) / shares);
+                    + greatest(0, least(limit_messages / 10 - kept_messages, (left_messages - needed_messages) / shares));
             END IF;
             left_messages := left_messages - granted_messages;
         END IF;
@@ -79,7 +79,7 @@ BEGIN
             granted_recipients := needed_recipients;
             IF with_spare THEN
                 granted_recipients := granted_recipients
-                    + least(limit_recipients / 10, (left_recipients - needed_recipients) / shares);
+                    + greatest(0, least(limit_recipients / 10 - kept_recipients, (left_recipients - needed_recipients) / shares));
             END IF;
             left_recipients := left_recipients - granted_recipients;
         END IF;
