@@ -16,7 +16,7 @@ from tests.fakes.still_clock import StillClock
 from tests.senderproxy.delivery.messages import ANNA, SETTINGS, smarthost_of
 from tests.senderproxy.delivery.office import Office, office
 from tests.senderproxy.spool.postgresql.open_spool import Databases, joined, opened
-from tests.senderproxy.spool.postgresql.test_instances import LATER, until, vanish
+from tests.senderproxy.spool.postgresql.test_instances import take_over, until, vanish
 
 
 @pytest.fixture
@@ -43,9 +43,7 @@ async def test_the_connections_of_an_instance_that_ended_are_free(databases: Dat
         assert await one.connection_slots.take("anna", 1, 1, is_urgent=False)
         await vanish(one)
         assert not await two.connection_slots.take("anna", 1, 1, is_urgent=False)
-        await two.instance.look()
-        databases.sql(LATER)
-        await two.instance.look()
+        await take_over(databases, two, one)
         assert await two.connection_slots.take("anna", 1, 1, is_urgent=False)
 
 

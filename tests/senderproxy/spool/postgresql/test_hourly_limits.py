@@ -18,7 +18,7 @@ from tests.fakes.still_clock import StillClock
 from tests.peers.process import private_folder
 from tests.senderproxy.spool.postgresql.cut_line import cut_line
 from tests.senderproxy.spool.postgresql.open_spool import Databases, joined, opened
-from tests.senderproxy.spool.postgresql.test_instances import LATER, SILENT, until, vanish
+from tests.senderproxy.spool.postgresql.test_instances import SILENT, take_over, until, vanish
 
 ANNA = "anna"
 HOUR = timedelta(minutes=61, seconds=13)  # a use counts so long at most
@@ -181,9 +181,7 @@ async def test_what_a_killed_instance_had_counts_as_used(databases: Databases, c
         held = one.quota._portion.held.messages
         assert held > 0
         await vanish(spool)
-        await two.spool.instance.look()
-        databases.sql(LATER)
-        await two.spool.instance.look()
+        await take_over(databases, two.spool, spool)
         assert databases.sql(TAKEN.format(spool.instance.number)) == "0"
         assert await two.send_until_refused(100) == 100 - 1 - held
 
