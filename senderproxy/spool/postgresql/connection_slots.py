@@ -1,7 +1,7 @@
 """Connections of accounts in all instances: relay.shared_ports.ConnectionSlots in the database.
 
 Guarantees: the rows of an instance end with its leases (spool.postgresql.instance).
-Not here: the sums (schema/0003_connections.sql), the sessions (delivery.shared_connections).
+Not here: the sums (schema/0004_connections.sql), the sessions (delivery.shared_connections).
 """
 
 from collections.abc import Callable

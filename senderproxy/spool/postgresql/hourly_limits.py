@@ -2,7 +2,7 @@
 
 Guarantees: a use counts for sixty minutes and up to seventy seconds more: the minutes are rounded, and the instances
 know the server's clock to five seconds. While this instance has not noticed a step of that clock nothing is granted.
-Not here: the sums (schema/0002_hourly_limits.sql), portions at an instance (delivery.shared_quota).
+Not here: the sums (schema/0003_hourly_limits.sql), portions at an instance (delivery.shared_quota).
 """
 
 from collections.abc import Callable, Mapping

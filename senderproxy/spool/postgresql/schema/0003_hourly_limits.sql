@@ -1,5 +1,5 @@
--- Hourly limits that all instances share, format 2. A program of format 1 would send beyond them, so none may run.
--- oldest: 2
+-- Hourly limits that all instances share, format 3. A program of format 2 would send beyond them, so none may run.
+-- oldest: 3
 
 -- What has been used. Several rows of one minute add up; a negative one takes back what was not accepted.
 CREATE TABLE hourly_use (

@@ -1,5 +1,5 @@
--- Connections of accounts that all instances share, format 3. A program of format 2 does not count its own.
--- oldest: 3
+-- Connections of accounts that all instances share, format 4. A program of format 3 does not count its own.
+-- oldest: 4
 
 -- Sessions of one account that an instance has open, or is about to open. A row ends with its instance.
 CREATE TABLE connection_slot (
