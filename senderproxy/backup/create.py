@@ -108,7 +108,7 @@ def _write_parts(
             hint=_("senderproxy backup --without-queue, and pg_dump on the server (docs/cluster.md)"),
         )
     spool = Path(config.spool_directory)
-    with _snapshot(spool, with_queue) as snapshot:
+    with _snapshot(config, with_queue) as snapshot:
         if snapshot is not None:
             _check_space(folder, snapshot, spool, config.spool.min_free)
         left_out = {"queue", "learned"} if snapshot is None else set() if with_queue else {"queue"}
@@ -125,11 +125,14 @@ def _write_parts(
 
 
 @contextmanager
-def _snapshot(spool: Path, with_queue: bool) -> Iterator[Snapshot | None]:
-    """The state of the spool; None without a spool. Without the queue, also None for an unreadable spool."""
+def _snapshot(config: Config, with_queue: bool) -> Iterator[Snapshot | None]:
+    """The state of the spool; None without one in files. Without the queue, also None for an unreadable spool."""
+    if config.spool.engine != SQLITE_ENGINE:
+        yield None
+        return
     with ExitStack() as stack:
         try:
-            snapshot = stack.enter_context(open_snapshot(spool))
+            snapshot = stack.enter_context(open_snapshot(Path(config.spool_directory)))
         except SpoolError:
             if with_queue:
                 raise

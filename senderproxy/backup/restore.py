@@ -190,7 +190,7 @@ class _Plan:
         paths = installation_paths(text, config.parent)
         has_spool = (paths.spool / DATABASE).exists()
         wanted = request.with_queue and inventory.messages is not None
-        with_spool = wanted or (inventory.rows is not None and not has_spool)
+        with_spool = wanted or (inventory.rows is not None and not has_spool and not paths.spool_in_database)
         return cls(inventory, config, text, paths, vault, key, was_sealed, with_spool, named)
 
     # ---- checks ----

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from senderproxy.config.toml_edit import with_settings
-from tests.peers.machine import UNIT, Machine
+from senderproxy.config.toml_edit import TomlValue, with_settings
+from tests.peers.machine import Machine
 from tests.peers.packages import POSTGRESQL, PROJECT
 from tests.peers.postgresql import PostgresqlServer, running_postgresql
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
@@ -19,11 +19,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=st
 
 ANNA, BERT, CARL = "anna@firma.example", "bert@firma.example", "carl@firma.example"
 CONFIGURATION = "etc/senderproxy/senderproxy.toml"
+CREDENTIAL = "/etc/credstore.encrypted/vault-key"
 KEY = "/etc/senderproxy/vault.key"
 GUIDE = (PROJECT / "docs/cluster.md").read_text(encoding="utf-8")
 OWNER = "senderproxy_owner"
 OWNERS_PASSWORD = "geheim-eins"
 PASSWORD = "geheim-ein anderes"
+SEAL = "sudo senderproxy --unlock passphrase vault seal --with-key host --yes"
 PASSPHRASE = "geheim-fuenf Worte fuer den Safe"
 
 
@@ -71,9 +73,10 @@ class Office:
         self.type(machine, "sudo systemctl daemon-reload")
         file = machine.root / CONFIGURATION
         engine = f"{LOOPBACK}:{self.server.port}/{database}"
-        new = [*blocks("toml")]
-        sections = tomllib.loads("".join(new).replace("db.firma.example/mail", engine))
-        values = {(name, key): value for name, section in sections.items() for key, value in section.items()}
+        sections = tomllib.loads("".join(blocks("toml")).replace("db.firma.example/mail", engine))
+        values: dict[tuple[str | int, ...], TomlValue] = {
+            (name, key): value for name, section in sections.items() for key, value in section.items()
+        }
         file.write_text(with_settings(file.read_text(encoding="utf-8"), values), encoding="utf-8")
 
     def migrate(self, machine: Machine) -> str:
@@ -88,9 +91,7 @@ class Office:
 @pytest.fixture
 def office() -> Iterator[Office]:
     with running_postgresql() as server:
-        roles = (
-            f"CREATE ROLE {OWNER} LOGIN PASSWORD '{OWNERS_PASSWORD}'; ALTER ROLE senderproxy PASSWORD '{PASSWORD}'"
-        )
+        roles = f"CREATE ROLE {OWNER} LOGIN PASSWORD '{OWNERS_PASSWORD}'; ALTER ROLE senderproxy PASSWORD '{PASSWORD}'"
         server.sql(roles)
         office = Office(server)
         yield office
@@ -152,9 +153,7 @@ def test_two_machines_share_a_vault_and_one_of_them_is_taken_away(
     assert BERT in office.type(second, "senderproxy account list")
 
     # the key sealed to the machine in place of the file
-    said = office.passphrase(
-        second, "sudo senderproxy --unlock passphrase vault seal --with-key host --yes", PASSPHRASE
-    )
+    said = office.passphrase(second, SEAL, PASSPHRASE)
     assert "as the service's user" in said
     assert "Removed the key file" in said
     assert second.shows("ActiveState") == "active"
@@ -165,11 +164,56 @@ def test_two_machines_share_a_vault_and_one_of_them_is_taken_away(
     assert [line.split()[0] for line in labels.splitlines()[1:]] == ["key-file", "safe", "sealed"]
     assert CARL in office.type(first, "senderproxy account list")
 
-    # it is taken away
+    # it is taken away, and comes back
     office.type(first, "sudo senderproxy vault remove-unlock sealed --yes")
     office.type(second, "systemctl restart senderproxy", exit_code=1)
     assert "vault add-unlock" in second.journal()
+    assert "vault-key.old" in office.passphrase(second, SEAL, PASSPHRASE, exit_code=77)
+    office.type(second, f"mv {CREDENTIAL} {CREDENTIAL}.old")
+    office.passphrase(second, SEAL, PASSPHRASE)
+    office.type(second, "systemctl restart senderproxy")
+    assert CARL in office.type(second, "senderproxy account list")
+
+    # its key may be in wrong hands
+    office.passphrase(first, "sudo senderproxy vault rekey --with passphrase --drop sealed", PASSPHRASE)
+    wait_until(lambda: "cannot read the vault" in second.journal(), "it has seen the new key", peer=second)
+    assert "accounts in memory stay in force" in office.type(second, "senderproxy status", exit_code=1)
+    assert "vault add-unlock" in office.type(second, "senderproxy account list", exit_code=77)
+    office.type(second, "systemctl restart senderproxy", exit_code=1)
     office.type(first, "systemctl restart senderproxy")
-    office.passphrase(first, "sudo senderproxy vault rekey --with passphrase", PASSPHRASE)
     assert CARL in office.type(first, "senderproxy account list")
-    office.type(second, "senderproxy account list", exit_code=77)
+
+
+def test_a_new_machine_gets_the_backup_into_an_empty_database(office: Office, first: Machine, second: Machine) -> None:
+    bring_into_the_database(office, first)
+    office.passphrase(first, "senderproxy backup --without-queue /root/one.backup", PASSPHRASE)
+    (second.root / "root/one.backup").write_bytes((first.root / "root/one.backup").read_bytes())
+    office.type(first, "systemctl stop senderproxy")
+    office.server.sql("DROP DATABASE mail")
+
+    # The new machine has the backup, its passphrase and those of the database.
+    office.make_database()
+    office.set_up(second)
+    (second.root / CONFIGURATION).unlink()
+    said = office.passphrase(second, "senderproxy setup --from /root/one.backup", PASSPHRASE, exit_code=1)
+    assert "senderproxy spool migrate --owner ROLE" in said
+    assert second.shows("ActiveState") == "inactive"
+    office.migrate(second)
+    [line] = re.findall(r"^Then, if the database has no vault: (.*)$", said, re.MULTILINE)
+    assert "1 account" in office.type(second, line)
+    [line] = re.findall(r"^Next: (.*)$", said, re.MULTILINE)
+    office.type(second, line)
+    assert second.shows("ActiveState") == "active"
+    assert ANNA in office.type(second, "senderproxy account list")
+    assert "queue          left as it was" in said
+
+    # The first one comes back with the key of before.
+    said = office.type(first, "senderproxy account list", exit_code=77)
+    assert "vault add-unlock" in said
+    office.passphrase(second, "senderproxy vault add-unlock passphrase --label safe", PASSPHRASE)
+    for line in block("sh", '--label "$(hostname)"').splitlines():
+        if "passphrase" in line:
+            office.passphrase(first, line, PASSPHRASE)
+        else:
+            office.type(first, line)
+    assert ANNA in office.type(first, "senderproxy account list")
