@@ -1,21 +1,25 @@
 """Two machines with one vault in a PostgreSQL database, each with a key of its own."""
 
 import json
+import os
+import re
 import smtplib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from senderproxy.config.toml_edit import with_settings
 from senderproxy.simulator.server import Simulator
 from tests.journeys.test_postgresql import running_simulator
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
-from tests.peers.senderproxy import Senderproxy, VaultAccount
+from tests.peers.senderproxy import PROVIDER, Senderproxy, VaultAccount
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -23,6 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=st
 ANNA = VaultAccount("anna@firma.example", "geheim-postfach")
 BERT = VaultAccount("bert@firma.example", "geheim-anderes")
 RELOADED = "accounts reloaded from the vault"
+IN_MEMORY = "The accounts in memory stay in force"
 PASSPHRASE = "geheim und lang genug"
 
 
@@ -132,6 +137,9 @@ def test_without_the_database_accounts_stay_in_force_and_a_start_waits_for_it(fi
     machine.send(ANNA, "ohne")
     assert first_alone.subjects() == [b"ohne"]
     assert "cannot be reached" in machine.command("account", "list", exit_code=74)
+    machine.wait_for_log("condition=vault_unreadable")
+    for words in (["status"], ["check", "--offline"]):
+        assert IN_MEMORY in said(machine, words)
     server.start()
     machine.wait_for_log("readable again")
     assert ANNA.id in machine.command("account", "list")
@@ -148,6 +156,105 @@ def test_without_the_database_accounts_stay_in_force_and_a_start_waits_for_it(fi
         starting.join()
     machine.send(ANNA, "danach")
     assert first_alone.subjects() == [b"ohne", b"danach"]
+
+
+def said(machine: Machine, words: Sequence[str]) -> str:
+    """The words of a command that finds a fault, on one line."""
+    return " ".join(machine.command(*words, exit_code=1).split())
+
+
+def test_of_two_editors_at_once_one_writes_and_the_other_is_told(setting: Setting) -> None:
+    first, second = setting.first, setting.second
+    with ThreadPoolExecutor() as threads:
+        with setting.server.holding("LOCK TABLE senderproxy.vault IN EXCLUSIVE MODE", "mail"):
+            changing = threads.submit(first.command, "account", "edit", ANNA.id, "--messages-per-hour", "60")
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE vault%' AND wait_event_type = 'Lock'"
+            )
+            wait_until(lambda: setting.server.sql(waiting) == "1", "the first editor is saving", peer=first)
+            words = ("account", "edit", ANNA.id, "--name", "Anna")
+            assert "is changing the vault in the database" in second.command(*words, exit_code=77)
+            assert not changing.done()
+        changing.result()
+    second.command(*words)
+    for machine in (first, second):
+        shown = json.loads(machine.command("account", "show", ANNA.id, "--json"))
+        assert (shown["display_name"], shown["messages_per_hour"]) == ("Anna", 60)
+
+
+def test_a_missing_and_a_wrong_key_lead_to_the_command_that_makes_one(first_alone: Setting) -> None:
+    machine = first_alone.first
+    machine.stop()
+    machine._key.write_bytes(os.urandom(32))
+    assert "this key-file does not open it" in machine.command("run", exit_code=77)
+    assert "vault add-unlock key-file:PATH" in said(machine, ["check", "--offline"])
+    machine._key.unlink()
+    for exit_code, *words in ((77, "run"), (77, "account", "list"), (77, "setup", "--yes"), (1, "check", "--offline")):
+        told = machine.command(*map(str, words), exit_code=int(exit_code))
+        found = re.search(r"senderproxy (--unlock passphrase vault add-unlock key-file:\S+ --label) NAME", told)
+        assert found is not None, told
+        assert not machine._key.exists()
+    wrong = ("--passphrase-stdin", "--unlock", "passphrase", "account", "list")
+    refused = machine.command(*wrong, standard_input="geheim und falsch dazu\n", exit_code=77)
+    assert "this passphrase does not open it" in refused
+    assert "passphrase 'safe'" in refused
+    machine.with_passphrase(*found[1].split(), "again")
+    machine.start()
+    machine.send(ANNA, "wieder")
+    assert first_alone.subjects() == [b"wieder"]
+
+
+def test_a_new_data_key_shuts_out_the_machine_whose_key_was_dropped(setting: Setting) -> None:
+    first, second = setting.first, setting.second
+    first.with_passphrase("vault", "rekey", "--with", "passphrase", "--drop", "second")
+    second.wait_for_log("cannot read the vault")
+    second.send(ANNA, "aus dem Speicher")
+    assert setting.subjects() == [b"aus dem Speicher"]
+    second.wait_for_log("condition=vault_unreadable")
+    assert IN_MEMORY in said(second, ["status"])
+    assert "vault add-unlock" in second.command("account", "list", exit_code=77)
+    second.with_passphrase("--unlock", "passphrase", "vault", "add-unlock", f"key-file:{second._key}", "--label", "2")
+    second.wait_for_log("vault readable again")
+    assert ANNA.id in second.command("account", "list")
+
+
+def test_setup_makes_the_vault_in_the_database_of_the_configuration(first_alone: Setting) -> None:
+    machine, server = first_alone.first, first_alone.server
+    machine.stop()
+    machine._key.unlink()
+    server.sql("DROP SCHEMA senderproxy CASCADE", "mail")
+    words = f"setup --yes --provider {PROVIDER} --mailbox {BERT.id} --no-verify --no-start --password-stdin".split()
+    given = f"{BERT.password}\n"
+    assert "senderproxy spool migrate" in machine.command(*words, standard_input=given, exit_code=74)
+    assert not machine._key.exists()
+    machine.command("spool", "migrate", "--owner", OWNER, "--no-password")
+    assert "vault import FILE" in said(machine, ["check", "--offline"])
+    machine.command(*words, standard_input=given)
+    machine.start()
+    machine.send(BERT, "neu")
+    assert first_alone.subjects() == [b"neu"]
+
+
+def test_the_password_of_the_database_is_told_to_nobody(first_alone: Setting) -> None:
+    machine, server = first_alone.first, first_alone.server
+    password, wrong = machine.folder / "database.password", "geheim-ganz falsch"
+    machine._secrets |= {"geheim-richtig", wrong}
+    server.sql(f"ALTER ROLE {SERVICE} PASSWORD 'geheim-richtig'")
+    password.touch(mode=0o600)
+    password.write_text(wrong)
+    engine = f"postgresql://{SERVICE}@{LOOPBACK}:{server.port}/mail"
+    values = {("spool", "engine"): engine, ("spool", "engine_password"): f"file:{password}"}
+    machine.stop()
+    machine.config_file.write_text(with_settings(machine.config_file.read_text(), values))
+    assert "engine_password" in machine.command("account", "list", exit_code=74)
+    assert "engine_password" in said(machine, ["check", "--offline"])
+    words = ("spool", "migrate", "--owner", OWNER, "--password-stdin")
+    assert "authentication failed" in machine.command(*words, standard_input=f"{wrong}\n", exit_code=69)
+    password.write_text("geheim-richtig")
+    machine.start()
+    machine.send(ANNA, "mit Kennwort")
+    assert ANNA.id in machine.command("account", "list")
+    assert "geheim" not in server.log()
 
 
 def test_an_older_copy_of_the_database_is_reported_on_each_machine(setting: Setting) -> None:
