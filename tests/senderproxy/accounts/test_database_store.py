@@ -346,6 +346,32 @@ def test_an_error_about_a_vault_in_a_database_names_the_command_for_it(
     assert isinstance(refused.value, VaultUnreadable) is not is_there
 
 
+def test_an_error_about_a_missing_key_names_the_command_that_makes_it(
+    place: DatabasePlace, key: KeyFile, tmp_path: Path
+) -> None:
+    Vault.create(place.store(), unlock=key)
+    path = tmp_path / "a key"
+    with pytest.raises(AccountsError) as refused:
+        VaultAccounts.open(place.database_store(), KeyFile(path))
+    assert f"vault add-unlock key-file:'{path}' --label" in refused.value.hint
+    assert not isinstance(refused.value, VaultUnreadable)  # 77, not 65: it is intact
+
+
+def test_accounts_in_memory_stay_when_the_database_was_put_back(place: DatabasePlace, key: KeyFile) -> None:
+    Vault.create(place.store(), unlock=key)
+    yesterday = place.sealed()
+    with AccountEditor.open(place.database_store(), key) as editor:
+        editor.put(ANNA)
+        editor.save()
+    accounts = VaultAccounts.open(place.database_store(), key)
+    place.replace(yesterday)
+    assert not accounts.check()
+    assert [account.id for account in accounts.directory().accounts] == [ANNA.account.id]
+    assert "generation 1, but generation 2 was already in use" in str(accounts.problem)
+    assert "on each machine" in accounts.problem_hint
+    assert "the database" in accounts.problem_hint
+
+
 def fail(setting: str, store: DatabaseStore, step: Callable[[KeyFile], object]) -> None:
     """A command that makes a vault with a new key, and fails after this step."""
     with new_unlock(setting, store) as new:
