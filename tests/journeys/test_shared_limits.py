@@ -63,7 +63,7 @@ def message(number: int) -> str:
 
 @contextmanager
 def running(limit: int) -> Iterator[Setting]:
-    with running_postgresql() as server, running_simulator() as simulator, ExitStack() as things:
+    with running_postgresql() as server, running_simulator(ANNA) as simulator, ExitStack() as things:
         server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
         section = f"""
 host = "127.0.0.1"
