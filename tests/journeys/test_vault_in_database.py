@@ -2,12 +2,14 @@
 
 import json
 import os
+import pty
 import re
 import smtplib
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +17,11 @@ import pytest
 
 from senderproxy.config.toml_edit import with_settings
 from senderproxy.simulator.server import Simulator
+from senderproxy.spool.postgresql.vault_row import _LOCK
 from tests.journeys.test_postgresql import running_simulator
-from tests.peers.packages import POSTGRESQL
+from tests.peers.packages import POSTGRESQL, PROJECT
 from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
-from tests.peers.process import LOOPBACK, wait_until, why_not_here
+from tests.peers.process import LOOPBACK, PATIENCE, wait_until, why_not_here
 from tests.peers.senderproxy import PROVIDER, Senderproxy, VaultAccount
 
 reason = why_not_here(POSTGRESQL / "postgres")
@@ -165,21 +168,25 @@ def said(machine: Machine, words: Sequence[str]) -> str:
 
 def test_of_two_editors_at_once_one_writes_and_the_other_is_told(setting: Setting) -> None:
     first, second = setting.first, setting.second
-    with ThreadPoolExecutor() as threads:
-        with setting.server.holding("LOCK TABLE senderproxy.vault IN EXCLUSIVE MODE", "mail"):
-            changing = threads.submit(first.command, "account", "edit", ANNA.id, "--messages-per-hour", "60")
-            waiting = (
-                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE vault%' AND wait_event_type = 'Lock'"
-            )
-            wait_until(lambda: setting.server.sql(waiting) == "1", "the first editor is saving", peer=first)
-            words = ("account", "edit", ANNA.id, "--name", "Anna")
-            assert "is changing the vault in the database" in second.command(*words, exit_code=77)
-            assert not changing.done()
-        changing.result()
-    second.command(*words)
+    first.add_account(BERT)
+    words = [*first._program_words(), "account", "remove", BERT.id]
+    person, terminal = pty.openpty()
+    with closing(os.fdopen(person, "wb", buffering=0)) as keyboard, closing(os.fdopen(terminal)) as given:
+        asking = subprocess.Popen(words, stdin=given, stdout=subprocess.DEVNULL, cwd=PROJECT)
+        try:
+            has_lock = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = {_LOCK >> 32}"
+            wait_until(lambda: setting.server.sql(has_lock) == "1", "the first editor asks for confirmation")
+            edit = ("account", "edit", ANNA.id, "--display-name", "Anna")
+            assert "is changing the vault in the database" in second.command(*edit, exit_code=77)
+            keyboard.write(b"y\n")
+            assert asking.wait(PATIENCE) == 0
+        finally:
+            asking.kill()
+            asking.wait()
+    second.command(*edit)
     for machine in (first, second):
-        shown = json.loads(machine.command("account", "show", ANNA.id, "--json"))
-        assert (shown["display_name"], shown["messages_per_hour"]) == ("Anna", 60)
+        [shown] = json.loads(machine.command("account", "list", "--json"))
+        assert (shown["id"], shown["display_name"]) == (ANNA.id, "Anna")
 
 
 def test_a_missing_and_a_wrong_key_lead_to_the_command_that_makes_one(first_alone: Setting) -> None:

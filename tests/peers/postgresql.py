@@ -101,25 +101,6 @@ class PostgresqlServer:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    @contextlib.contextmanager
-    def holding(self, statement: str, database: str) -> Iterator[None]:
-        """Execute a statement in a transaction of the superuser that ends with the block."""
-        words = ["-h", str(self._folder), "-p", str(self.port), "-U", "postgres", "-d", database]
-        with subprocess.Popen(
-            [self._programs / "psql", *words, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as session:
-            assert session.stdin is not None
-            assert session.stdout is not None
-            session.stdin.write(f"BEGIN;\n{statement};\n\\echo done\n")
-            session.stdin.flush()
-            assert session.stdout.readline() == "done\n"
-            yield
-            session.stdin.write("COMMIT;\n")
-        assert session.returncode == 0
-
     def log(self) -> str:
         """What it has written."""
         return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
