@@ -152,7 +152,7 @@ class Service:
         self._control: ControlServer | None = None
         self._ended = asyncio.Event()
         self._housekeeping = Housekeeping(
-            Path(config.vault.path),
+            accounts.source[0] if accounts.source is not None else config.vault.files,
             accounts,
             self._spool,
             self._notifier,

@@ -50,6 +50,17 @@ class LearnedSource(Protocol):
         ...
 
 
+class SharedLearnedSource(LearnedSource, Protocol):
+    """A component that takes over what other instances learn while it runs."""
+
+    def follow(self, subject: str, fact: Fact, written: Instant) -> None:
+        """Take over a fact that another instance wrote at that moment, unless what is known here is newer.
+
+        Raises KeyError, TypeError or ValueError for a fact of another form.
+        """
+        ...
+
+
 def ignore_change(_subject: str) -> None:
     """Notify no one: for a component whose facts are not kept."""
 

@@ -16,7 +16,7 @@ from senderproxy.accounts.access_tokens import VaultTokens
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, MachineZone
 from senderproxy.config.model import Config, SpoolSettings
-from senderproxy.config.values import split_address
+from senderproxy.config.values import SQLITE_ENGINE, split_address
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.delivery import learned_accounts
 from senderproxy.delivery.courier import SmtpCourier
@@ -29,6 +29,7 @@ from senderproxy.delivery.resolver import LookUp, Resolver, look_up
 from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.http_client.client import HttpClient
+from senderproxy.late_import import late_import
 from senderproxy.listener import login_throttle
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.relay import loop_guard, sender_rejected
@@ -203,7 +204,7 @@ def build_components(
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
     resolver = Resolver(clock, look_up)
     http = HttpClient(clock)
-    tokens = VaultTokens(accounts, http, clock, Path(config.vault.path))
+    tokens = VaultTokens(accounts, http, clock, Path(config.vault.files))
     courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock, resolver, tokens)
     relay = MessageRelay(accounts, courier, clock, rules_of(config))
     courier.use_providers(relay.rules.providers)
@@ -219,8 +220,16 @@ def build_components(
     mx = _mx_courier(config, resolver, clock, new_dns_client, gate)
     mx.on_healthy, courier.hops.mx = runner.lane_can_send, mx
     mx.opener.own_listeners = courier.hops.opener.own_listeners
-    courier.observers.state = learned.register(learned_accounts.STATE, courier.account_facts())
-    courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
+    facts = courier.account_facts()
+    courier.observers.state = learned.register(learned_accounts.STATE, facts)
+    if config.spool.engine == SQLITE_ENGINE:
+        courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
+    else:  # other instances use the accounts too
+        with late_import():
+            from senderproxy.delivery.shared_quota import SharedLimits
+        courier.share_limits(SharedLimits(clock))
+        facts.is_shared = True
+        learned.share(learned_accounts.STATE, facts)
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
     throttle = LoginThrottle(ThrottleLimits(), accounts.derive_key("client-login"))
     throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)

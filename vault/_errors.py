@@ -108,6 +108,10 @@ class Missing(VaultError):
     """No such file, or no such entry in the keyring."""
 
 
+class MissingKey(Missing):
+    """No key file at the path that was given, or no entry of that name in the keyring."""
+
+
 class Exists(VaultError):
     """The file or the keyring entry exists already and is not overwritten."""
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self, TypeVar, cast
 
 from vault import _file, _format, _seal
-from vault._errors import Damage, Damaged, Exists, KeyringLocked, Missing, NoBackend, UnsafeFile
+from vault._errors import Damage, Damaged, Exists, KeyringLocked, Missing, MissingKey, NoBackend, UnsafeFile
 from vault._file import AccessRule, SystemCalls
 from vault._format import Cost, KeyWrapping, PassphraseWrapping, Stanza, UnlockKind
 from vault._seal import Secret
@@ -151,7 +151,11 @@ class KeyFile(_StoredSecret):
         return cls(Path(directory) / name, _access=AccessRule.CREDENTIAL)
 
     def _secret(self) -> Secret:
-        content, _ = _file.read_private(self.path, limit=_KEY_FILE_LIMIT, disk=SystemCalls(), access=self._access)
+        try:
+            content, _ = _file.read_private(self.path, limit=_KEY_FILE_LIMIT, disk=SystemCalls(), access=self._access)
+        except Missing as error:
+            hint = "Put it back from its copy, or use another unlock method."
+            raise MissingKey("there is no such key file", hint=hint, path=self.path) from error
         return _read_key(content, self.path)
 
     def __repr__(self) -> str:
@@ -264,7 +268,7 @@ class Keyring(_StoredSecret):
     def _secret(self) -> Secret:
         stored = _within(self._timeout, lambda: _allowed_backend(self._backend).get_password(self.service, self.name))
         if stored is None:
-            raise Missing(
+            raise MissingKey(
                 f"the keyring has no key for {self.service!r}, {self.name!r}",
                 hint="Log in as the user who created it, or use another unlock method.",
             )

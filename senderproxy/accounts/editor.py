@@ -7,7 +7,6 @@ Not here: the accounts in use (accounts.vault_accounts), the unlocks of the vaul
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +22,7 @@ from senderproxy.accounts.record import (
 )
 from senderproxy.accounts.saving import save_upgraded
 from senderproxy.accounts.unlock import UnlockMethod
+from senderproxy.accounts.vault_place import VaultPlace
 from senderproxy.routing.directory import AccountDirectory
 from senderproxy.routing.fallback import require_unneeded, require_valid
 from senderproxy.translation import _
@@ -32,24 +32,24 @@ from vault import Vault, VaultError
 class AccountEditor:
     """The vault, opened for writing."""
 
-    def __init__(self, vault: Vault, path: Path) -> None:
+    def __init__(self, vault: Vault, place: VaultPlace) -> None:
         """Called by `open` only."""
         self._vault = vault
-        self._path = path
+        self._place = place
 
     @classmethod
-    def create(cls, path: Path | str, unlock: UnlockMethod) -> None:
-        """Write a new, empty vault. An existing file stays. Raises AccountsError."""
+    def create(cls, place: VaultPlace, unlock: UnlockMethod) -> None:
+        """Write a new, empty vault. An existing one stays. Raises AccountsError."""
         try:
-            Vault.create(path, unlock=unlock)
+            Vault.create(place, unlock=unlock)
         except VaultError as error:
             raise accounts_error(error) from error
 
     @classmethod
-    def open(cls, path: Path | str, unlock: UnlockMethod) -> Self:
-        """Open the vault for writing. Raises AccountsError with the name of any other writer."""
+    def open(cls, place: VaultPlace, unlock: UnlockMethod) -> Self:
+        """Open the vault for writing. Raises AccountsError, for a file with the name of any other writer."""
         try:
-            return cls(Vault.open(path, unlock=unlock, write=True), Path(path))
+            return cls(Vault.open(place, unlock=unlock, write=True), place)
         except VaultError as error:
             raise accounts_error(error) from error
 
@@ -141,7 +141,7 @@ class AccountEditor:
         Raises AccountsError; then nothing has changed.
         """
         try:
-            save_upgraded(self._vault, self._path)
+            save_upgraded(self._vault, self._place)
         except VaultError as error:
             raise accounts_error(error) from error
         except ValueError as error:

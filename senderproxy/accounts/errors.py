@@ -5,9 +5,24 @@ disk or the unlock method.
 Not here: damage to a single record (accounts.record), exit codes (cli.exit_codes).
 """
 
+import shlex
+
+from senderproxy.accounts.database_store import NoVaultInDatabase
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _
-from vault import Damaged, DiskError, Exists, InUse, KeyringLocked, Missing, RolledBack, TooNew, VaultError, WrongKey
+from vault import (
+    Damaged,
+    DiskError,
+    Exists,
+    InUse,
+    KeyringLocked,
+    Missing,
+    MissingKey,
+    RolledBack,
+    TooNew,
+    VaultError,
+    WrongKey,
+)
 
 
 class AccountsError(SenderproxyError):
@@ -48,6 +63,24 @@ def accounts_error(error: VaultError) -> AccountsError:
     match error:
         case Damaged() | TooNew():
             kind = VaultUnreadable
+        case NoVaultInDatabase():
+            return VaultUnreadable(
+                _("The vault cannot be used: {error}").format(error=error),
+                hint=_(
+                    "To bring one from a file: senderproxy vault import FILE. For an empty one: senderproxy vault"
+                    " create"
+                ),
+            )
+        case MissingKey() if error.path is not None:
+            return AccountsError(
+                _("The vault cannot be used: {error}").format(error=error),
+                hint=_(
+                    "Put the key file back from its copy. On a machine that never had one, or to make another:"
+                    " senderproxy --unlock passphrase vault add-unlock key-file:{path} --label NAME"
+                ).format(path=shlex.quote(str(error.path))),
+            )
+        case MissingKey():
+            kind = AccountsError
         case Missing():
             return VaultUnreadable(
                 _("The vault cannot be used: {error}").format(error=error),
@@ -55,6 +88,14 @@ def accounts_error(error: VaultError) -> AccountsError:
                     "Put the file back from its backup, or correct its path under [vault]. For a first vault:"
                     " senderproxy setup"
                 ),
+            )
+        case WrongKey() if error.path is None:  # in a database: this machine may be a new one
+            return AccountsError(
+                _("The vault cannot be used: {error}").format(error=error),
+                hint=_(
+                    "{ways}. A machine whose key is not among them: senderproxy --unlock passphrase vault add-unlock"
+                    " key-file:PATH --label NAME"
+                ).format(ways=error.hint),
             )
         case WrongKey():
             return AccountsError(
@@ -67,6 +108,15 @@ def accounts_error(error: VaultError) -> AccountsError:
             kind = VaultDiskError
         case InUse():
             kind = VaultInUse
+        case RolledBack() if error.path is None:  # in a database
+            return VaultUnreadable(
+                _("The vault cannot be used: {error}.").format(error=error),
+                hint=_(
+                    "If you restored an older copy on purpose: systemctl restart senderproxy, then senderproxy vault"
+                    " accept-rollback, on each machine. If not, find out who can write to the database, and restore its"
+                    " newest backup."
+                ),
+            )
         case RolledBack():
             return VaultUnreadable(
                 _("The vault cannot be used: {error}.").format(error=error),

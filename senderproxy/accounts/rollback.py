@@ -2,7 +2,8 @@
 
 There are two notes. One is `NAME.seen` beside the vault: each process that uses the vault writes it. The other is
 beside the vault's folder, `/var/lib/senderproxy.generations` on a server: root writes it when it changes the vault, and
-the service's user, who owns the vault, cannot. So an older copy of the whole folder is found, too.
+the service's user, who owns the vault, cannot. So an older copy of the whole folder is found, too. Of a vault in a
+database, each machine has notes of its own: an older copy of the database is found, too.
 
 Guarantees: a note is replaced atomically. One that cannot be read or written never stops the service. Accounts in
 memory that are older than the file are no older vault. An older vault stays one, also after a restart and after further
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from senderproxy.accounts.vault_place import VaultPlace, files_of
 from senderproxy.translation import _
 from vault import Vault, VaultError
 
@@ -31,24 +33,26 @@ class _Entry:
     older: tuple[int, int] | None = None  # an older generation that was found, and the one before it
 
 
-def note_generation(vault: Path, vault_id: str, generation: int) -> str | None:
+def note_generation(vault: VaultPlace, vault_id: str, generation: int) -> str | None:
     """Note the generation in use. Return a sentence if a newer one was in use before, else None."""
     entry = _combined(vault, vault_id, generation)
-    for note in _writable_notes(vault):
+    files = files_of(vault)
+    for note in _writable_notes(files):
         if _read(note).get(vault_id) != entry:
-            _write(note, vault, _read(note) | {vault_id: entry})
+            _write(note, files, _read(note) | {vault_id: entry})
     return _sentence(entry)
 
 
-def find_rollback(vault: Path, vault_id: str, generation: int) -> str | None:
+def find_rollback(vault: VaultPlace, vault_id: str, generation: int) -> str | None:
     """Return the sentence of `note_generation`, and write nothing."""
     return _sentence(_combined(vault, vault_id, generation))
 
 
-def accept_generation(vault: Path, vault_id: str, generation: int) -> None:
+def accept_generation(vault: VaultPlace, vault_id: str, generation: int) -> None:
     """Accept this generation in place of the noted one."""
-    for note in _writable_notes(vault):
-        _write(note, vault, _read(note) | {vault_id: _Entry(generation)})
+    files = files_of(vault)
+    for note in _writable_notes(files):
+        _write(note, files, _read(note) | {vault_id: _Entry(generation)})
 
 
 def protected_note(vault: Path) -> Path:
@@ -61,19 +65,20 @@ def _own_note(vault: Path) -> Path:
     return vault.with_name(f"{vault.name}.seen")
 
 
-def _combined(vault: Path, vault_id: str, generation: int) -> _Entry:
+def _combined(vault: VaultPlace, vault_id: str, generation: int) -> _Entry:
     """The notes' entries for the vault as one, with this generation added."""
-    notes = [_own_note(vault), *([protected_note(vault)] if _is_protected(vault) else [])]
+    files = files_of(vault)
+    notes = [_own_note(files), *([protected_note(files)] if _is_protected(files) else [])]
     entries = [entry for note in notes if (entry := _read(note).get(vault_id)) is not None]
     highest = max((entry.highest for entry in entries), default=0)
     older = next((entry.older for entry in entries if entry.older is not None), None)
-    # The notes are read first: a command that saves at this moment has replaced the file before it notes that.
-    if older is None and generation < highest and _generation_on_disk(vault) == generation:
+    # The notes are read first: a command that saves at this moment has replaced the vault before it notes that.
+    if older is None and generation < highest and _stored_generation(vault) == generation:
         older = (generation, highest)
     return _Entry(max(highest, generation), older)
 
 
-def _generation_on_disk(vault: Path) -> int | None:
+def _stored_generation(vault: VaultPlace) -> int | None:
     try:
         return Vault.inspect(vault).generation
     except VaultError:
@@ -147,7 +152,7 @@ def _write(note: Path, vault: Path, entries: dict[str, _Entry]) -> None:
             if note == protected_note(vault):
                 os.fchmod(out.fileno(), 0o644)  # the service reads it; it has no secret
             elif os.geteuid() == 0:
-                owner = vault.stat()
+                owner = (vault if vault.exists() else vault.parent).stat()  # of a vault in a database the folder
                 os.fchown(out.fileno(), owner.st_uid, owner.st_gid)
         temporary.replace(note)
     except OSError:

@@ -5,19 +5,18 @@ that an older copy in its place is found.
 Not here: the change that is saved (accounts.editor, accounts.vault_admin).
 """
 
-from pathlib import Path
-
 from senderproxy.accounts.record import upgrade
 from senderproxy.accounts.rollback import note_generation
+from senderproxy.accounts.vault_place import VaultPlace
 from vault import Vault
 
 
-def save_upgraded(vault: Vault, path: Path | str) -> None:
+def save_upgraded(vault: Vault, place: VaultPlace) -> None:
     """Write the next generation, with records of an older schema rewritten. Raises VaultError or ValueError."""
     upgrade_records(vault)
-    note_generation(Path(path), vault.vault_id, vault.generation)  # before it hides that the file is an older copy
+    note_generation(place, vault.vault_id, vault.generation)  # before it hides that the vault is an older copy
     vault.save()
-    note_generation(Path(path), vault.vault_id, vault.generation)
+    note_generation(place, vault.vault_id, vault.generation)
 
 
 def upgrade_records(vault: Vault) -> int:

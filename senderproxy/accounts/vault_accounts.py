@@ -3,8 +3,8 @@
 Guarantees: a change of the vault is noticed with the next message. If the vault becomes unreadable, the accounts in
 memory stay in force and `problem` names the cause. An unreadable record, or one of an unknown kind, leaves the others
 usable. A credential's version changes with its secret, is the same at each start, and reveals nothing about the secret.
-After `read_in_background` the event loop only compares the file's fingerprint: one thread at a time reads the file and
-derives its key, once for each change.
+After `read_in_background` the event loop only compares the file's fingerprint (of a vault in a database, the one that
+was told last): one thread at a time reads the vault and derives its key, once for each change.
 Not here: changing accounts (accounts.editor), opening methods (accounts.unlock).
 """
 
@@ -13,7 +13,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Self, TypeAlias
 
 from senderproxy import log_events
@@ -34,6 +33,7 @@ from senderproxy.accounts.record import (
 )
 from senderproxy.accounts.srs_key import signing_keys
 from senderproxy.accounts.unlock import UnlockMethod
+from senderproxy.accounts.vault_place import VaultPlace, call_on_change, look_now
 from senderproxy.aio import wait_done
 from senderproxy.clock import Clock, SystemClock
 from senderproxy.dkim.key import SigningKey
@@ -99,14 +99,14 @@ class _FailedReading:
 
 
 class VaultAccounts(Accounts):
-    """relay.ports.Accounts over one vault file."""
+    """relay.ports.Accounts over one vault."""
 
     def __init__(self, vault: Vault, clock: Clock | None = None) -> None:
         """Called by `open` only."""
         self.problem: str | None = None
         self.problem_hint = ""
         self.on_change: Callable[[], None] = lambda: None  # called when other accounts are in force
-        self.source: tuple[Path, UnlockMethod] | None = None  # what `open` has opened, and with what
+        self.source: tuple[VaultPlace, UnlockMethod] | None = None  # what `open` has opened, and with what
         self._vault = vault  # while a reading is in progress, it belongs to the thread
         self._checks_always = clock is None
         self._clock = clock or SystemClock()
@@ -120,16 +120,16 @@ class VaultAccounts(Accounts):
         self._log_unusable()
 
     @classmethod
-    def open(cls, path: Path | str, unlock: UnlockMethod, clock: Clock | None = None) -> Self:
+    def open(cls, place: VaultPlace, unlock: UnlockMethod, clock: Clock | None = None) -> Self:
         """Open the vault for the life of the process. With a clock, look for changes at most 20 times a second.
 
         Raises AccountsError.
         """
         try:
-            opened = cls(Vault.open(path, unlock=unlock), clock)
+            opened = cls(Vault.open(place, unlock=unlock), clock)
         except VaultError as error:
             raise accounts_error(error) from error
-        opened.source = Path(path), unlock
+        opened.source = place, unlock
         return opened
 
     # ---- the accounts in force ----
@@ -222,6 +222,8 @@ class VaultAccounts(Accounts):
         """
         self._reader = WorkerThreads("vault-reader")
         self._slow_seconds = slow_seconds
+        if self.source is not None:
+            call_on_change(self.source[0], self.check)
 
     def check(self) -> bool:
         """Look for a change, and read it or start to; True if other accounts are in force now.
@@ -246,10 +248,12 @@ class VaultAccounts(Accounts):
         return False
 
     async def wait_until_read(self, timeout_seconds: float) -> None:
-        """Put the file's current content in force, or set `problem`. Raises AccountsError after the timeout."""
+        """Put the vault's current content in force, or set `problem`. Raises AccountsError after the timeout."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._end_of_reading()  # it may have begun before the change
+                if self._reader is not None and self.source is not None:
+                    await look_now(self.source[0], self._reader)
                 self._failed = None
                 self.check()
                 await self._end_of_reading()

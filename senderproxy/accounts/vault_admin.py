@@ -1,4 +1,4 @@
-"""Administration of the vault file: its unlocks, a new key, sealed copies.
+"""Administration of the vault: its unlocks, a new key, sealed copies.
 
 Guarantees: each change is one atomic step; if it fails, nothing changes. The last unlock cannot be removed.
 Not here: the accounts inside (accounts.vault_accounts, accounts.editor), prompts (cli).
@@ -18,6 +18,7 @@ from senderproxy.accounts.rollback import accept_generation, find_rollback
 from senderproxy.accounts.saving import save_upgraded, upgrade_records
 from senderproxy.accounts.sealed_credential import credential_unlock, is_available, seal, sealed_file
 from senderproxy.accounts.unlock import KEYRING_NAME, Prompt, UnlockMethod, new_passphrase, unlock_method
+from senderproxy.accounts.vault_place import VaultPlace, files_of
 from senderproxy.translation import _
 from vault import Exists, KeyFile, Keyring, SuppliedKey, Vault, VaultError
 
@@ -30,23 +31,23 @@ class UnlockInUse(AccountsError):
 class VaultFacts:
     """The facts that a vault shows without a key."""
 
-    path: str
+    path: str  # of the file, or the name of the database
     vault_id: str
     generation: int  # number of saves
     unlocks: tuple[tuple[str, str], ...]  # kind and label of each
 
 
-def inspect(path: Path | str) -> VaultFacts:
-    """Read the unencrypted part of the file. Raises AccountsError."""
-    return inspect_with_octets(path)[0]
+def inspect(place: VaultPlace) -> VaultFacts:
+    """Read the unencrypted part of the vault. Raises AccountsError."""
+    return inspect_with_octets(place)[0]
 
 
-def inspect_with_octets(path: Path | str) -> tuple[VaultFacts, bytes]:
-    """The same, with all octets of the file, still sealed. Raises AccountsError."""
+def inspect_with_octets(place: VaultPlace) -> tuple[VaultFacts, bytes]:
+    """The same, with all octets of the vault, still sealed. Raises AccountsError."""
     with _errors_translated():
-        info = Vault.inspect(path)
+        info = Vault.inspect(place)
     unlocks = tuple((unlock.kind, unlock.label) for unlock in info.unlocks)
-    return VaultFacts(str(path), info.vault_id, info.generation, unlocks), info.sealed
+    return VaultFacts(str(place), info.vault_id, info.generation, unlocks), info.sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,95 +105,95 @@ def new_unlock_method(
     return NewUnlock(unlock_method(setting, prompt))
 
 
-def add_unlock(path: Path | str, current: UnlockMethod, new: UnlockMethod, label: str | None) -> str:
+def add_unlock(place: VaultPlace, current: UnlockMethod, new: UnlockMethod, label: str | None) -> str:
     """Add an unlock and return its label. Raises AccountsError."""
-    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+    with _errors_translated(), Vault.open(place, unlock=current, write=True) as vault:
         given = vault.add_unlock(new, label=label)
-        save_upgraded(vault, path)
+        save_upgraded(vault, place)
         return given
 
 
-def add_unlocks(path: Path | str, current: UnlockMethod, new: Sequence[tuple[UnlockMethod, str]]) -> None:
+def add_unlocks(place: VaultPlace, current: UnlockMethod, new: Sequence[tuple[UnlockMethod, str]]) -> None:
     """Add several unlocks, each with its label, in one step. Raises AccountsError."""
-    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+    with _errors_translated(), Vault.open(place, unlock=current, write=True) as vault:
         for method, label in new:
             vault.add_unlock(method, label=label)
-        save_upgraded(vault, path)
+        save_upgraded(vault, place)
 
 
-def labels_opened_by(path: Path | str, current: UnlockMethod, other: UnlockMethod) -> tuple[str, ...]:
+def labels_opened_by(place: VaultPlace, current: UnlockMethod, other: UnlockMethod) -> tuple[str, ...]:
     """The labels of the unlocks opened by `other`; `current` opens the vault. Raises AccountsError."""
-    with _errors_translated(), Vault.open(path, unlock=current) as vault:
+    with _errors_translated(), Vault.open(place, unlock=current) as vault:
         return vault.labels_opened_by(other)
 
 
-def remove_unlock(path: Path | str, current: UnlockMethod, label: str) -> None:
+def remove_unlock(place: VaultPlace, current: UnlockMethod, label: str) -> None:
     """Remove an unlock. Raises AccountsError, also for the last one."""
-    remove_unlocks(path, current, [label])
+    remove_unlocks(place, current, [label])
 
 
-def remove_unlocks(path: Path | str, current: UnlockMethod, labels: Collection[str]) -> None:
+def remove_unlocks(place: VaultPlace, current: UnlockMethod, labels: Collection[str]) -> None:
     """Remove several unlocks in one step. Raises AccountsError, also if none would be left."""
-    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+    with _errors_translated(), Vault.open(place, unlock=current, write=True) as vault:
         for label in labels:
             vault.remove_unlock(label)
-        save_upgraded(vault, path)
+        save_upgraded(vault, place)
 
 
-def rekey(path: Path | str, current: UnlockMethod, others: Collection[UnlockMethod], drop: Collection[str]) -> None:
+def rekey(place: VaultPlace, current: UnlockMethod, others: Collection[UnlockMethod], drop: Collection[str]) -> None:
     """Seal the vault under a new key for `current`, `others` and no other unlock. Raises AccountsError.
 
     Refused if an existing unlock is neither given nor named in `drop`: it would stop working.
     """
-    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+    with _errors_translated(), Vault.open(place, unlock=current, write=True) as vault:
         vault.rekey(current, *others, drop=drop)
         keys = renew_grant_key(vault)
-        save_upgraded(vault, path)
+        save_upgraded(vault, place)
     if keys:
-        seal_again(grant_file_of(Path(path)), keys)
+        seal_again(grant_file_of(files_of(place)), keys)
 
 
-def upgrade(path: Path | str, current: UnlockMethod) -> int:
+def upgrade(place: VaultPlace, current: UnlockMethod) -> int:
     """Write all records in the current schema; return how many were older. Raises AccountsError.
 
     Nothing is written if none was.
     """
-    with _errors_translated(), Vault.open(path, unlock=current, write=True) as vault:
+    with _errors_translated(), Vault.open(place, unlock=current, write=True) as vault:
         count = upgrade_records(vault)
         if count:
             vault.save()
         return count
 
 
-def accept_rollback(path: Path | str, current: UnlockMethod) -> tuple[int, bool]:
+def accept_rollback(place: VaultPlace, current: UnlockMethod) -> tuple[int, bool]:
     """Accept the vault as it is, although a newer generation was in use. Raises AccountsError.
 
     Returns its generation, and True if it is an older one.
     """
-    with _errors_translated(), Vault.open(path, unlock=current) as vault:
-        older = find_rollback(Path(path), vault.vault_id, vault.generation) is not None
-        accept_generation(Path(path), vault.vault_id, vault.generation)
+    with _errors_translated(), Vault.open(place, unlock=current) as vault:
+        older = find_rollback(place, vault.vault_id, vault.generation) is not None
+        accept_generation(place, vault.vault_id, vault.generation)
         return vault.generation, older
 
 
-def export(path: Path | str, current: UnlockMethod, copy: Path | str, new: UnlockMethod) -> None:
+def export(place: VaultPlace, current: UnlockMethod, copy: Path | str, new: UnlockMethod) -> None:
     """Write a sealed copy that only `new` opens. Never overwrites a file. Raises AccountsError."""
-    with _errors_translated(), Vault.open(path, unlock=current) as vault:
+    with _errors_translated(), Vault.open(place, unlock=current) as vault:
         vault.export(copy, unlock=new, change=for_backup)
 
 
-def accept_restored(path: Path | str) -> None:
+def accept_restored(place: VaultPlace) -> None:
     """Accept a restored vault, also one without an unlock on this machine yet. Raises AccountsError."""
     with _errors_translated():
-        info = Vault.inspect(path)
-    accept_generation(Path(path), info.vault_id, info.generation)
+        info = Vault.inspect(place)
+    accept_generation(place, info.vault_id, info.generation)
 
 
-def restore(copy: Path | str, current: UnlockMethod, path: Path | str, new: UnlockMethod) -> None:
+def restore(copy: Path | str, current: UnlockMethod, place: VaultPlace, new: UnlockMethod) -> None:
     """Create this machine's vault from a sealed copy that `current` opens. Never overwrites. Raises AccountsError."""
     with _errors_translated():
-        Vault.restore(copy, path, unlock=current, new=new)
-    accept_restored(path)
+        Vault.restore(copy, place, unlock=current, new=new)
+    accept_restored(place)
 
 
 @contextmanager

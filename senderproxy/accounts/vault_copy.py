@@ -14,15 +14,16 @@ from senderproxy.accounts.errors import AccountsError, accounts_error
 from senderproxy.accounts.record import for_backup
 from senderproxy.accounts.unlock import UnlockMethod, make_key_file, unlock_method
 from senderproxy.accounts.vault_admin import VaultFacts, inspect_with_octets
+from senderproxy.accounts.vault_place import VaultPlace
 from senderproxy.errors import SenderproxyError
 from vault import KeyFile, Passphrase, Vault, VaultError
 
 _PRIVATE = 0o600  # mode: for the owner only
 
 
-def read_copy(path: Path) -> tuple[bytes, VaultFacts]:
+def read_copy(place: VaultPlace) -> tuple[bytes, VaultFacts]:
     """The vault's octets as they are, and the facts they show without a key. Raises AccountsError."""
-    facts, octets = inspect_with_octets(path)
+    facts, octets = inspect_with_octets(place)
     return octets, facts
 
 

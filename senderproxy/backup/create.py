@@ -23,6 +23,7 @@ from senderproxy import __version__
 from senderproxy.accounts import vault_copy
 from senderproxy.accounts.sealed_file import SealedWriter
 from senderproxy.accounts.unlock import UnlockMethod, unlock_method
+from senderproxy.accounts.vault_place import VaultPlace
 from senderproxy.backup.archive import PARTS, ArchiveWriter, Manifest
 from senderproxy.backup.errors import BackupError
 from senderproxy.backup.inventory import Inventory, read_inventory
@@ -51,7 +52,14 @@ class Created:
 
 
 def create_backup(
-    target: Path, passphrase: str, config: Config, config_path: Path, now: datetime, *, with_queue: bool = True
+    target: Path,
+    passphrase: str,
+    config: Config,
+    config_path: Path,
+    vault: VaultPlace,
+    now: datetime,
+    *,
+    with_queue: bool = True,
 ) -> Created:
     """Write a backup to a new file, or into a folder under a name of its own. May block for minutes.
 
@@ -64,7 +72,7 @@ def create_backup(
     remarks: list[str] = []
     with _temporary_file(target.parent) as (path, out):
         sealed = SealedWriter(out, passphrase)
-        messages = _write_parts(sealed, target.parent, passphrase, config, config_path, now, with_queue, remarks)
+        messages = _write_parts(sealed, target.parent, passphrase, config, config_path, vault, now, with_queue, remarks)
         sealed.finish()
         out.flush()
         os.fsync(out.fileno())
@@ -88,6 +96,7 @@ def _write_parts(
     passphrase: str,
     config: Config,
     config_path: Path,
+    vault: VaultPlace,
     now: datetime,
     with_queue: bool,
     remarks: list[str],
@@ -99,14 +108,14 @@ def _write_parts(
             hint=_("senderproxy backup --without-queue, and pg_dump on the server (docs/cluster.md)"),
         )
     spool = Path(config.spool_directory)
-    with _snapshot(spool, with_queue) as snapshot:
+    with _snapshot(config, with_queue) as snapshot:
         if snapshot is not None:
             _check_space(folder, snapshot, spool, config.spool.min_free)
         left_out = {"queue", "learned"} if snapshot is None else set() if with_queue else {"queue"}
         parts = tuple((name, version) for name, version in PARTS.items() if name not in left_out)
         archive = ArchiveWriter(sealed.write, Manifest(__version__, now, socket.gethostname(), parts))
         _write_configuration(archive, config, config_path, remarks)
-        _write_vault(archive, config, passphrase, remarks)
+        _write_vault(archive, vault, config, passphrase, remarks)
         if snapshot is not None:
             if with_queue:
                 _write_queue(archive, snapshot)
@@ -116,11 +125,14 @@ def _write_parts(
 
 
 @contextmanager
-def _snapshot(spool: Path, with_queue: bool) -> Iterator[Snapshot | None]:
-    """The state of the spool; None without a spool. Without the queue, also None for an unreadable spool."""
+def _snapshot(config: Config, with_queue: bool) -> Iterator[Snapshot | None]:
+    """The state of the spool; None without one in files. Without the queue, also None for an unreadable spool."""
+    if config.spool.engine != SQLITE_ENGINE:
+        yield None
+        return
     with ExitStack() as stack:
         try:
-            snapshot = stack.enter_context(open_snapshot(spool))
+            snapshot = stack.enter_context(open_snapshot(Path(config.spool_directory)))
         except SpoolError:
             if with_queue:
                 raise
@@ -186,9 +198,11 @@ def _group_name(gid: int) -> str:
         return ""
 
 
-def _write_vault(archive: ArchiveWriter, config: Config, passphrase: str, remarks: list[str]) -> None:
+def _write_vault(
+    archive: ArchiveWriter, vault: VaultPlace, config: Config, passphrase: str, remarks: list[str]
+) -> None:
     """The vault as it is, and an export under the backup's passphrase if it can be opened without asking."""
-    octets, facts = vault_copy.read_copy(Path(config.vault.path))
+    octets, facts = vault_copy.read_copy(vault)
     archive.begin(
         "vault",
         {"id": facts.vault_id, "generation": facts.generation, "unlocks": [list(each) for each in facts.unlocks]},

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_copy
-from senderproxy.accounts.rollback import accept_generation
-from senderproxy.accounts.vault_admin import accept_restored, inspect
+from senderproxy.accounts.vault_admin import accept_restored
 from senderproxy.backup.errors import BackupError, ServiceIsRunning
 from senderproxy.backup.inventory import Inventory, StoredFile, StoredVault, read_inventory, replay_rows
 from senderproxy.config.load import InstallationPaths, installation_paths
@@ -172,9 +171,14 @@ class _Plan:
             folder = request.folder.absolute()
             named = [(folder / f"{'-'.join(map(str, file.setting))}.pem", file) for _path, file in named]
             changes |= {file.setting: str(path) for path, file in named}
-            changes["vault", "path"] = str(folder / "accounts.vault")
+            before = installation_paths(text, config.parent)
+            if before.vault_in_database:
+                changes["vault", "directory"] = str(folder)
+            else:
+                changes["vault", "path"] = str(folder / "accounts.vault")
             changes["service", "control_socket"] = str(folder / "control.sock")
-            changes["spool", "directory"] = str(folder / "spool")
+            if not before.spool_in_database:
+                changes["spool", "directory"] = str(folder / "spool")
         paths = installation_paths(text, config.parent)
         was_sealed = paths.unlock.startswith("credential:")
         key = None
@@ -186,7 +190,7 @@ class _Plan:
         paths = installation_paths(text, config.parent)
         has_spool = (paths.spool / DATABASE).exists()
         wanted = request.with_queue and inventory.messages is not None
-        with_spool = wanted or (inventory.rows is not None and not has_spool)
+        with_spool = wanted or (inventory.rows is not None and not has_spool and not paths.spool_in_database)
         return cls(inventory, config, text, paths, vault, key, was_sealed, with_spool, named)
 
     # ---- checks ----
@@ -285,13 +289,14 @@ class _Plan:
             raise
         beside = [
             _Place(vault.final.with_name(f"{vault.final.name}.{ending}"), number, is_restored=False)
-            for ending in ("bak", "seen")
+            for ending in (() if self.paths.vault_in_database else ("bak", "seen"))
         ]
         _switch(config, [*beside, *places])
-        accept_restored(vault.final)
         restored.aside = [each.aside for each in (config, *beside, *places) if os.path.lexists(each.aside)]
-        facts = inspect(vault.final)  # as old as the backup, on purpose
-        accept_generation(vault.final, facts.vault_id, facts.generation)
+        if self.paths.vault_in_database:  # its newest generation stays noted
+            restored.remarks.append(_words_on_database(self.paths))
+        else:
+            accept_restored(vault.final)  # as old as the backup, on purpose
         restored.is_openable = vault_copy.is_opened_by(vault.final.read_bytes(), self.paths.unlock)
         return restored
 
@@ -332,6 +337,13 @@ class _Plan:
                 return spool.finish(now, f"restored from a backup of {made}; may have been sent since")
         finally:
             folder.close()
+
+
+def _words_on_database(paths: InstallationPaths) -> str:
+    return _(
+        "The vault in the database was left as it is; {path} is that of the backup. If the database has none:"
+        " senderproxy vault import {path} --opens-with {unlock}"
+    ).format(path=paths.vault, unlock=paths.unlock)
 
 
 def _switch(config: _Place, others: Sequence[_Place]) -> None:

@@ -30,7 +30,7 @@ class CommandTokens(AccessTokens):
 
     def __init__(self, config: Config, accounts: VaultAccounts) -> None:
         self._socket = Path(config.service.control_socket)
-        self._vault = Path(config.vault.path)
+        self._vault = Path(config.vault.files)
         self._accounts = accounts
         self._own: VaultTokens | None = None
         self._http: HttpClient | None = None

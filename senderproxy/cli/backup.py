@@ -15,6 +15,7 @@ from senderproxy.cli.errors import InputError
 from senderproxy.cli.exit_codes import EX_FAILED, EX_OK
 from senderproxy.cli.terminal import ask_new_passphrase, ask_passphrase, print_field, print_progress, progress
 from senderproxy.cli.times import local_time
+from senderproxy.cli.vault_place import vault_place
 from senderproxy.clock import SystemClock
 from senderproxy.tracking.timeline import size_in_words
 from senderproxy.translation import _, ngettext
@@ -47,9 +48,8 @@ def run(chosen: argparse.Namespace) -> int:
     passphrase = ask_new_passphrase(_("Passphrase of the backup"))
     with progress():
         print_progress(_("Writing the backup and reading it back ..."))
-        created = create_backup(
-            chosen.file, passphrase, config, path, SystemClock().now(), with_queue=not chosen.without_queue
-        )
+        now, vault = SystemClock().now(), vault_place(config)
+        created = create_backup(chosen.file, passphrase, config, path, vault, now, with_queue=not chosen.without_queue)
     print_field(_("backup"), f"{created.path} ({size_in_words(created.size)})")
     print_inventory(created.inventory)
     for remark in created.remarks:

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from senderproxy.accounts.oauth_application import Flow, UsableApplication
 from senderproxy.accounts.rollback import find_rollback
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.check_addresses import check_addresses
@@ -24,6 +25,7 @@ from senderproxy.cli.findings import Finding, Level
 from senderproxy.cli.installed_program import outdated_program
 from senderproxy.cli.screen import printable
 from senderproxy.cli.times import local_time
+from senderproxy.cli.vault_place import vault_place
 from senderproxy.config.load import find_warnings
 from senderproxy.config.model import Config
 from senderproxy.config.values import SQLITE_ENGINE
@@ -47,6 +49,7 @@ from senderproxy.spool.sqlite.inspection import inspect_spool
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
+_NAMED: Final = 5  # accounts that a finding names
 _SERVICE_TIMEOUT: Final = 10.0  # seconds for the status of the running service; it answers within milliseconds
 
 # ---- configuration ----
@@ -140,7 +143,7 @@ def _own_facts(config: Config, accounts: VaultAccounts | None, now: datetime) ->
 
 
 def _rolled_back(config: Config, accounts: VaultAccounts) -> str:
-    return find_rollback(Path(config.vault.path), accounts.vault_id, accounts.generation) or ""
+    return find_rollback(vault_place(config), accounts.vault_id, accounts.generation) or ""
 
 
 def condition_finding(one: Condition) -> Finding:
@@ -215,7 +218,7 @@ def check_ownership(config: Config) -> Iterator[Finding]:
     except KeyError:
         return
     kind, _colon, key = config.vault.unlock.partition(":")
-    for path in [Path(config.vault.path), *([Path(key)] if kind == "key-file" else [])]:
+    for path in [Path(config.vault.files), *([Path(key)] if kind == "key-file" else [])]:
         try:
             status = path.lstat()
         except OSError:
@@ -274,11 +277,22 @@ def _has_acl(path: Path) -> bool:
 # ---- vault ----
 
 
+def _with_refresh_tokens(accounts: VaultAccounts) -> list[str]:
+    """The accounts with the consent of a person, whose server may rotate the refresh token."""
+    flows = {id_: one.flow for id_, one in accounts.applications().items() if isinstance(one, UsableApplication)}
+    return [grant.account for grant in accounts.grants() if flows.get(grant.application) is Flow.CONSENT]
+
+
 def check_vault(accounts: VaultAccounts, config: Config) -> Iterator[Finding]:
     """The records of a vault that opened."""
     if config.senders.srs and accounts.signing_keys() is None:
         text = _("srs = true, and the vault has no SRS key: redirected mail leaves without SRS")
         yield Finding(Level.WRONG, _("vault"), text, "senderproxy vault make-srs-key")
+    if config.vault.in_database and (shared := _with_refresh_tokens(accounts)):
+        text = _("refresh tokens that several machines would use: {accounts}")
+        hint = _("One that changes with each use ends its grant then: see docs/cluster.md.")
+        more = ", …" if len(shared) > _NAMED else ""
+        yield Finding(Level.ADVICE, _("vault"), text.format(accounts=", ".join(shared[:_NAMED]) + more), hint)
     count = len(accounts.directory().accounts)
     for record in accounts.unknown:
         hint = _("A newer version of senderproxy made it; this one leaves it as it is.")

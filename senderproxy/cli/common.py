@@ -18,6 +18,7 @@ from senderproxy.cli.config_file import user_config as user_config
 from senderproxy.cli.config_file import with_chosen_unlock
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.terminal import passphrase_prompt
+from senderproxy.cli.vault_place import vault_place
 from senderproxy.clock import SystemClock
 from senderproxy.config.load import find_control_socket, load_config
 from senderproxy.config.model import Config
@@ -56,12 +57,12 @@ def vault_unlock(config: Config) -> UnlockMethod:
 
 def open_accounts(config: Config, unlock: UnlockMethod | None = None) -> VaultAccounts:
     """The accounts, for reading. Raises AccountsError."""
-    return VaultAccounts.open(config.vault.path, unlock or vault_unlock(config), SystemClock())
+    return VaultAccounts.open(vault_place(config), unlock or vault_unlock(config), SystemClock())
 
 
 def open_editor(config: Config, unlock: UnlockMethod | None = None) -> AccountEditor:
     """The accounts, for writing. Raises AccountsError."""
-    return AccountEditor.open(config.vault.path, unlock or vault_unlock(config))
+    return AccountEditor.open(vault_place(config), unlock or vault_unlock(config))
 
 
 def account_entry(account: Account, accounts: VaultAccounts) -> dict[str, object]:

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from senderproxy.accounts.sealed_credential import sealed_file
 from senderproxy.accounts.unlock import UnlockMethod, starts_alone
 from senderproxy.accounts.vault_admin import new_unlock_method
+from senderproxy.accounts.vault_place import VaultPlace
 from senderproxy.cli.terminal import ask_new_passphrase, confirm, is_interactive, is_yes, passphrase_prompt
+from senderproxy.cli.vault_place import may_need_key
 from senderproxy.translation import _
 
 
 @contextmanager
-def new_unlock(setting: str, *, passphrase_from_stdin: bool = False) -> Iterator[UnlockMethod]:
+def new_unlock(setting: str, vault: VaultPlace = "", *, passphrase_from_stdin: bool = False) -> Iterator[UnlockMethod]:
     """An unlock method that the setting names; what was made for it is removed again if the block fails.
 
+    `vault`: the place of one that the block creates. One in a database may be there after a failure, and keeps its key.
     `passphrase_from_stdin`: a new passphrase is the next line of standard input. Raises AccountsError, UsageError.
     """
     new = new_unlock_method(
@@ -30,7 +33,8 @@ def new_unlock(setting: str, *, passphrase_from_stdin: bool = False) -> Iterator
     try:
         yield new.method
     except BaseException:
-        new.discard()
+        if not may_need_key(vault):
+            new.discard()
         raise
     kind, _colon, place = new.created.partition(":")
     if kind == "key-file":

@@ -7,16 +7,20 @@ Not here: the restore itself (backup.restore), the whole of a new machine (cli.s
 import argparse
 from pathlib import Path
 
+from senderproxy.accounts.errors import VaultDiskError, VaultUnreadable
 from senderproxy.accounts.unlock import unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.vault_place import VaultPlace
 from senderproxy.backup.restore import Restored, RestoreRequest, check_restore, restore_backup
 from senderproxy.cli.account_oauth import print_missing_consents
 from senderproxy.cli.backup import existing_backup, print_inventory
 from senderproxy.cli.common import add_passphrase_options
 from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.setup_service import command, start_command
-from senderproxy.cli.terminal import ask_passphrase, print_field, print_progress, progress
+from senderproxy.cli.terminal import ask_passphrase, print_error, print_field, print_progress, progress
+from senderproxy.cli.vault_place import vault_place
 from senderproxy.clock import SystemClock
+from senderproxy.config.load import load_config
 from senderproxy.errors import SenderproxyError
 from senderproxy.translation import _, ngettext
 
@@ -98,18 +102,39 @@ def print_next_step(restored: Restored) -> None:
         print(
             _('Then set unlock = "key-file:{key}" under [vault] in {config}.').format(key=key, config=restored.config)
         )
-    elif (accounts := _opened(restored)) is not None:
+    elif (accounts := _opened(restored.paths.vault, restored.paths.unlock)) is not None:
         print_missing_consents(accounts, word)
+    if (problem := problem_in_database(restored)) is not None:
+        print_error(problem.message, problem.hint)
+        if isinstance(problem, VaultUnreadable | VaultDiskError):
+            text = _("Then, if the database has no vault: {command} vault import {path} --opens-with {unlock}")
+            print(text.format(command=word, path=restored.paths.vault, unlock=restored.paths.unlock))
     print_held(restored)
     print(_("Next: {command}").format(command=start_command(restored.config)))
 
 
-def _opened(restored: Restored) -> VaultAccounts | None:
+def problem_in_database(restored: Restored) -> SenderproxyError | None:
+    """The reason against a start with the vault in a database; None without one, or if the vault is a file."""
+    if not restored.paths.vault_in_database:
+        return None
+    try:
+        config = load_config(restored.config)
+        _open(vault_place(config), config.vault.unlock)
+    except SenderproxyError as error:
+        return error
+    return None
+
+
+def _opened(place: VaultPlace, unlock: str) -> VaultAccounts | None:
     """The restored accounts; None if the vault does not open after all."""
     try:
-        return VaultAccounts.open(restored.paths.vault, unlock_method(restored.paths.unlock, None))
+        return _open(place, unlock)
     except SenderproxyError:
         return None
+
+
+def _open(place: VaultPlace, unlock: str) -> VaultAccounts:
+    return VaultAccounts.open(place, unlock_method(unlock, None))
 
 
 def print_held(restored: Restored) -> None:

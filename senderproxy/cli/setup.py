@@ -17,6 +17,7 @@ from pathlib import Path
 from senderproxy.accounts import vault_admin
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.unlock import UnlockMethod
+from senderproxy.accounts.vault_place import files_of
 from senderproxy.cli.account_login_check import require_login
 from senderproxy.cli.check import run_without_logins
 from senderproxy.cli.common import open_editor, pickup_note, try_resume
@@ -47,6 +48,7 @@ from senderproxy.cli.terminal import (
     print_json,
     print_paragraph,
 )
+from senderproxy.cli.vault_place import may_need_key, vault_place
 from senderproxy.config.model import Config
 from senderproxy.delivery.handshake import is_full_name
 from senderproxy.errors import SenderproxyError
@@ -257,10 +259,16 @@ def _write(chosen: argparse.Namespace, plan: Plan, existing: Existing, paths: Se
 
 def _create_vault(chosen: argparse.Namespace, config: Config, created: CreatedFiles) -> UnlockMethod:
     """Create the vault, and its key if there is none."""
-    vault, key = Path(config.vault.path), _key_file(config)
-    for path in (vault, *(vault.with_name(f"{vault.name}.{ending}") for ending in ("bak", "lock"))):
-        created.reserve(path)
-    if key is not None and (chosen.key in (None, NEW_KEY) and (chosen.force or not key.exists())):
+    vault, key = vault_place(config), _key_file(config)
+    if config.vault.in_database:
+        created.create_folder(files_of(vault).parent)
+    else:
+        path = files_of(vault)
+        for each in (path, *(path.with_name(f"{path.name}.{ending}") for ending in ("bak", "lock"))):
+            created.reserve(each)
+    if key is not None and config.vault.in_database:
+        created.create_folder(key.parent)  # the key stays if the vault does
+    elif key is not None and (chosen.key in (None, NEW_KEY) and (chosen.force or not key.exists())):
         created.reserve(key)
     created.create_folder(Path(config.service.control_socket).parent)
     new = vault_admin.new_unlock_method(
@@ -269,7 +277,7 @@ def _create_vault(chosen: argparse.Namespace, config: Config, created: CreatedFi
         passphrase_prompt(),
         may_reuse=may_reuse_key,
     )
-    created.call_on_failure(new.discard)
+    created.call_on_failure(lambda: None if may_need_key(vault) else new.discard())
     AccountEditor.create(vault, new.method)
     return new.method
 
@@ -293,7 +301,7 @@ def _print_changes(changed: list[str], plan: Plan, paths: SetupPaths) -> None:
     for text in changed:
         print(f"  {text}")
     print_field(_("configuration"), str(paths.config))
-    print_field(_("vault"), plan.config.vault.path)
+    print_field(_("vault"), plan.config.vault_name)
     if key := _key_file(plan.config):
         print_field(_("key"), str(key))
         print_field("", _("Without it the vault cannot be opened: keep a copy,"))

@@ -16,6 +16,7 @@ from senderproxy.accounts.new_account import default_login
 from senderproxy.accounts.record import StoredAccount
 from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.vault_place import has_vault
 from senderproxy.cli.account_table import Row, read_accounts
 from senderproxy.cli.common import open_accounts
 from senderproxy.cli.errors import FileInTheWay, UsageError
@@ -36,6 +37,7 @@ from senderproxy.cli.setup_values import (
     own_address_for,
 )
 from senderproxy.cli.terminal import ask_secret, passphrase_prompt
+from senderproxy.cli.vault_place import vault_place
 from senderproxy.config.example import render_config
 from senderproxy.config.load import load_config, parse_config, system_hostname
 from senderproxy.config.model import Config
@@ -104,7 +106,7 @@ def read_existing(paths: SetupPaths, chosen: argparse.Namespace) -> Existing:
             )
         return Existing()
     text, config = paths.config.read_text(encoding="utf-8"), load_config(paths.config)
-    if not Path(config.vault.path).exists():
+    if not has_vault(vault_place(config)):
         return Existing(text, config)
     prompt = passphrase_prompt()
     if prompt is None and chosen.password_stdin:

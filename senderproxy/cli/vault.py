@@ -1,7 +1,7 @@
-"""`senderproxy vault`: the vault file and its unlocks.
+"""`senderproxy vault`: the vault and its unlocks.
 
 Guarantees: a key file made for a command that fails afterwards is removed again.
-Not here: the operations on the file (accounts.vault_admin).
+Not here: the operations on the vault (accounts.vault_admin).
 """
 
 import argparse
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from senderproxy.accounts import vault_admin
+from senderproxy.accounts.database_store import DatabaseStore
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.srs_key import make_srs_key
 from senderproxy.accounts.unlock import UnlockMethod, unlock_method
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.vault_place import VaultPlace, files_of, has_vault
 from senderproxy.cli import vault_seal
 from senderproxy.cli.account_oauth import print_missing_consents
 from senderproxy.cli.common import (
@@ -22,6 +24,7 @@ from senderproxy.cli.common import (
     add_passphrase_options,
     config_path,
     open_accounts,
+    open_editor,
     pickup_note,
     read_config,
     user_config,
@@ -41,6 +44,7 @@ from senderproxy.cli.terminal import (
     print_table,
     progress,
 )
+from senderproxy.cli.vault_place import vault_place
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
 from senderproxy.errors import SenderproxyError
@@ -58,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create.set_defaults(run=run_create)
 
     for name, run, words in (
-        ("status", run_status, _("facts about the file that need no key")),
+        ("status", run_status, _("facts about the vault that need no key")),
         ("unlocks", run_unlocks, _("list the unlocks")),
     ):
         action = actions.add_parser(name, help=words)
@@ -120,16 +124,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_create(chosen: argparse.Namespace) -> int:
-    settings = read_config(chosen).vault
-    with new_unlock(settings.unlock) as new:
-        AccountEditor.create(settings.path, new)
-    print(_("Created the empty vault {path}.").format(path=settings.path))
+    config = read_config(chosen)
+    place = vault_place(config)
+    _require_empty_database(place)
+    with new_unlock(config.vault.unlock, place) as new:
+        AccountEditor.create(place, new)
+    print(_("Created the empty vault {path}.").format(path=place))
     print(_("Next step: senderproxy account add ADDRESS --provider NAME"))
     return EX_OK
 
 
 def run_status(chosen: argparse.Namespace) -> int:
-    facts = vault_admin.inspect(read_config(chosen).vault.path)
+    facts = vault_admin.inspect(vault_place(read_config(chosen)))
     if chosen.json:
         print_json({"path": facts.path, "id": facts.vault_id, "saved": facts.generation, "unlocks": _entries(facts)})
         return EX_OK
@@ -146,7 +152,7 @@ def run_status(chosen: argparse.Namespace) -> int:
 
 
 def run_unlocks(chosen: argparse.Namespace) -> int:
-    facts = vault_admin.inspect(read_config(chosen).vault.path)
+    facts = vault_admin.inspect(vault_place(read_config(chosen)))
     if chosen.json:
         print_json(_entries(facts))
     else:
@@ -168,7 +174,7 @@ def run_verify(chosen: argparse.Namespace) -> int:
         print(record.describe())
     count = len(accounts.directory().accounts)
     text = ngettext("{path}: {count} account is readable.", "{path}: {count} accounts are readable.", count)
-    print(text.format(path=config.vault.path, count=count))
+    print(text.format(path=config.vault_name, count=count))
     return EX_FAILED if accounts.unreadable else EX_OK
 
 
@@ -176,7 +182,7 @@ def run_add_unlock(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_unlock(config)
     with new_unlock(chosen.way) as new:
-        label = vault_admin.add_unlock(config.vault.path, current, new, chosen.label)
+        label = vault_admin.add_unlock(vault_place(config), current, new, chosen.label)
     print(_("Added the unlock {label}.").format(label=label), pickup_note(config))
     return EX_OK
 
@@ -189,7 +195,7 @@ def run_remove_unlock(chosen: argparse.Namespace) -> int:
     if not chosen.yes and not confirm(question):
         print(_("Nothing was changed."))
         return EX_FAILED
-    vault_admin.remove_unlock(config.vault.path, current, chosen.label)
+    vault_admin.remove_unlock(vault_place(config), current, chosen.label)
     print(_("Removed the unlock {label}.").format(label=chosen.label), pickup_note(config))
     print(
         _(
@@ -207,7 +213,7 @@ def run_rekey(chosen: argparse.Namespace) -> int:
     others = [unlock_method(way, passphrase_prompt()) for way in chosen.others]
     with progress():
         print_progress(_("Sealing the vault under a new key ..."))
-        vault_admin.rekey(config.vault.path, current, others, chosen.drop)
+        vault_admin.rekey(vault_place(config), current, others, chosen.drop)
     print(_("The vault is sealed under a new key."), pickup_note(config))
     print(_("Older copies still open with their old unlocks."))
     return EX_OK
@@ -215,7 +221,7 @@ def run_rekey(chosen: argparse.Namespace) -> int:
 
 def run_upgrade(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    count = vault_admin.upgrade(config.vault.path, vault_unlock(config))
+    count = vault_admin.upgrade(vault_place(config), vault_unlock(config))
     if not count:
         print(_("All records have the format of this version; nothing was changed."))
         return EX_OK
@@ -230,15 +236,15 @@ def _require_other_start(
     """Raise UnlockInUse if the configuration could not open the vault without the unlocks to be removed."""
     path = config_path(chosen)
     setting = load_config(path).vault.unlock
-    unlocks = vault_admin.inspect(config.vault.path).unlocks
+    unlocks = vault_admin.inspect(vault_place(config)).unlocks
     if not {label for _kind, label in unlocks} - set(removed):
         return  # all of them: refused by the vault itself
     needed: set[str]
     if setting == config.vault.unlock:
-        needed = set(vault_admin.labels_opened_by(config.vault.path, current, current))
+        needed = set(vault_admin.labels_opened_by(vault_place(config), current, current))
     else:
         try:
-            needed = set(vault_admin.labels_opened_by(config.vault.path, current, unlock_method(setting, None)))
+            needed = set(vault_admin.labels_opened_by(vault_place(config), current, unlock_method(setting, None)))
         except SenderproxyError:  # it is not available here: any of its kind may be the one
             kind = setting.partition(":")[0].replace("credential", "key-file")
             needed = {label for known, label in unlocks if known == kind}
@@ -256,7 +262,7 @@ def _require_other_start(
 
 def run_accept_rollback(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    generation, older = vault_admin.accept_rollback(config.vault.path, vault_unlock(config))
+    generation, older = vault_admin.accept_rollback(vault_place(config), vault_unlock(config))
     if not older:
         print(_("The vault is not older than the one used before; nothing was to be accepted."))
         return EX_OK
@@ -267,7 +273,7 @@ def run_accept_rollback(chosen: argparse.Namespace) -> int:
 
 def run_make_srs_key(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
-    with AccountEditor.open(config.vault.path, vault_unlock(config)) as editor:
+    with open_editor(config) as editor:
         replaced = make_srs_key(editor)
         editor.save()
     text = _("Replaced the SRS key; the previous one still verifies.") if replaced else _("Made the SRS key.")
@@ -281,7 +287,7 @@ def run_export(chosen: argparse.Namespace) -> int:
     config = read_config(chosen)
     current = vault_unlock(config)
     with new_unlock(chosen.opens_with) as new:
-        vault_admin.export(config.vault.path, current, chosen.file, new)
+        vault_admin.export(vault_place(config), current, chosen.file, new)
     print(_("Wrote the sealed copy {path}.").format(path=chosen.file))
     print(
         _("To move to another machine: copy {config} beside it, then there: senderproxy vault import {name}").format(
@@ -299,26 +305,31 @@ def run_import(chosen: argparse.Namespace) -> int:
     with rolled_back_on_failure() as created:
         chosen.config = str(_config_for_import(chosen, created))
         config = read_config(chosen)
-        vault, (kind, _colon, place) = Path(config.vault.path), config.vault.unlock.partition(":")
-        if vault.exists():
+        vault, (kind, _colon, named) = vault_place(config), config.vault.unlock.partition(":")
+        _require_empty_database(vault)
+        if has_vault(vault):
             raise FileInTheWay(_("{path} exists already; nothing was changed.").format(path=vault))
-        created.reserve(vault)
+        if config.vault.in_database:
+            created.create_folder(files_of(vault).parent)
+        else:
+            created.reserve(files_of(vault))
         if kind == "credential":
             vault_seal.require_systemd()
         if kind == "key-file":
-            created.create_folder(Path(place).parent)
+            created.create_folder(Path(named).parent)
         secret: list[str] = []
         opens = unlock_method(chosen.opens_with, lambda _prompt: _noted(secret))
-        with new_unlock(config.vault.unlock) as new:
+        with new_unlock(config.vault.unlock, vault) as new:
             vault_admin.restore(chosen.file, opens, vault, new)
             if kind == "credential":
-                created.call_on_failure(vault_seal.install_drop_in(place))
+                created.call_on_failure(vault_seal.install_drop_in(named))
                 if secret:  # a vault without a passphrase is lost with the machine
                     vault_admin.add_unlock(
                         vault, new, unlock_method("passphrase", lambda _prompt: secret[0]), "recovery"
                     )
-        key = Path(place) if kind == "key-file" else vault
-        give_to_service(SetupPaths(Path(chosen.config), vault, key, Path(config.service.control_socket)))
+        files = files_of(vault)
+        key = Path(named) if kind == "key-file" else files
+        give_to_service(SetupPaths(Path(chosen.config), files, key, Path(config.service.control_socket)))
     accounts = VaultAccounts.open(vault, new)
     count = len(accounts.directory().accounts)
     text = ngettext("Created {path} with {count} account.", "Created {path} with {count} accounts.", count)
@@ -327,6 +338,15 @@ def run_import(chosen: argparse.Namespace) -> int:
     if Path(chosen.config) == SYSTEM_CONFIG:
         print(_("Next step: {command}").format(command="systemctl enable --now senderproxy && senderproxy check"))
     return EX_OK
+
+
+def _require_empty_database(place: VaultPlace) -> None:
+    """Raises FileInTheWay, AccountsError. Asked before a key is made: it would stay."""
+    if isinstance(place, DatabaseStore) and has_vault(place):
+        raise FileInTheWay(
+            _("The database has a vault already; nothing was changed."),
+            hint=_("To give this machine a key for it: senderproxy --unlock passphrase vault add-unlock key-file:PATH"),
+        )
 
 
 def _noted(secrets: list[str]) -> str:

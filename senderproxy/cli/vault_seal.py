@@ -24,6 +24,7 @@ from senderproxy.cli.common import SERVICE_USER, config_path, read_config, vault
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_OK
 from senderproxy.cli.terminal import ask_new_passphrase, confirm, is_interactive, print_field
+from senderproxy.cli.vault_place import vault_place
 from senderproxy.config.load import load_config
 from senderproxy.config.model import Config
 from senderproxy.config.toml_edit import with_settings
@@ -73,7 +74,7 @@ def run(chosen: argparse.Namespace) -> int:
         undo.callback(lambda: restarted and _systemctl("restart", UNIT, check=False))
         sealed = _seal(chosen, config, current, recovery, undo)
         _install_drop_in(chosen.name, undo)
-        _verify(path, setting)
+        _verify(path, setting, config)
         undo.enter_context(_Restored(path))
         if after != before:
             path.write_text(after, encoding="utf-8")
@@ -109,7 +110,7 @@ def require_systemd() -> None:
 
 def _recovery_passphrase(config: Config) -> str | None:
     """A passphrase to add; None if the vault has one already."""
-    facts = vault_admin.inspect(config.vault.path)
+    facts = vault_admin.inspect(vault_place(config))
     if labels := [label for kind, label in facts.unlocks if kind == "passphrase"]:
         print(
             _("The vault has a passphrase: {labels}. It opens the vault if this machine is lost.").format(
@@ -128,7 +129,7 @@ def _seal(
     chosen: argparse.Namespace, config: Config, current: UnlockMethod, recovery: str | None, undo: ExitStack
 ) -> UnlockMethod:
     """Make the credential, and add it and the recovery passphrase to the vault. Returns the new unlock."""
-    vault = config.vault.path
+    vault = vault_place(config)
     file = sealed_credential.sealed_file(chosen.name)
     if file.exists():
         existing = unlock_method(f"credential:{chosen.name}", None)
@@ -185,9 +186,8 @@ def _install_drop_in(name: str, undo: ExitStack) -> None:
     _systemctl("daemon-reload")
 
 
-def _verify(path: Path, setting: str) -> None:
+def _verify(path: Path, setting: str, config: Config) -> None:
     """Let systemd decrypt the key for the service's user, who opens the vault with it. Raises SealFailed."""
-    name = setting.partition(":")[2]
     program = shutil.which("senderproxy")
     command = [program] if program else [sys.executable, "-m", "senderproxy"]
     command += ["--config", str(path), "--unlock", setting, "vault", "verify"]
@@ -196,7 +196,7 @@ def _verify(path: Path, setting: str) -> None:
     _CHECK_OUTPUT.unlink(missing_ok=True)
     unit.write_text(
         f"[Service]\nType=oneshot\nUser={SERVICE_USER}\nExecStart={shlex.join(command)}\n"
-        f"LoadCredentialEncrypted={name}:{sealed_credential.sealed_file(name)}\n"
+        f"{_loaded_credentials(setting, config)}"
         f"StandardOutput=null\nStandardError=file:{_CHECK_OUTPUT}\n",
         encoding="utf-8",
     )
@@ -218,13 +218,21 @@ def _verify(path: Path, setting: str) -> None:
         _systemctl("daemon-reload", check=False)
 
 
+def _loaded_credentials(setting: str, config: Config) -> str:
+    """The lines of a unit that opens the vault: its key, and the password of a database that has it."""
+    places = [setting, (config.vault.in_database and config.spool.engine_password) or ""]
+    names = [name for kind, _colon, name in (place.partition(":") for place in places) if kind == "credential"]
+    files = [(name, sealed_credential.sealed_file(name)) for name in names]
+    return "".join(f"LoadCredentialEncrypted={name}:{file}\n" for name, file in files if file.exists())
+
+
 def _remove_key_file(chosen: argparse.Namespace, before: Config, sealed: UnlockMethod) -> None:
     """Remove the key file that the configuration named before, with its unlock, after a question."""
     kind, _colon, place = before.vault.unlock.partition(":")
     file = Path(place)
     if kind != "key-file" or not file.exists():
         return
-    labels = vault_admin.labels_opened_by(before.vault.path, sealed, unlock_method(before.vault.unlock, None))
+    labels = vault_admin.labels_opened_by(vault_place(before), sealed, unlock_method(before.vault.unlock, None))
     question = _("Remove the key file {path} and its unlock? The sealed key replaces it.").format(path=file)
     if not chosen.yes and not (is_interactive() and confirm(question)):
         print(_("The key file {path} still opens the vault. To remove it:").format(path=file))
@@ -232,7 +240,7 @@ def _remove_key_file(chosen: argparse.Namespace, before: Config, sealed: UnlockM
             print_field("", f"senderproxy vault remove-unlock {label}")
         print_field("", f"rm {file}")
         return
-    vault_admin.remove_unlocks(before.vault.path, sealed, labels)
+    vault_admin.remove_unlocks(vault_place(before), sealed, labels)
     file.unlink()
     print(_("Removed the key file {path}. A copy of it still opens older copies of the vault.").format(path=file))
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from senderproxy.config.model import CONFLICTS, Config, ServiceSettings, VaultSettings
+from senderproxy.config.model import CONFLICTS, Config, ServiceSettings, VaultSettings, own_vault_files
 from senderproxy.config.problems import ConfigError, Problem, closest_setting, problem_of
 from senderproxy.config.schema import PydanticCustomError, ValidationError
 from senderproxy.config.section import Conflict
 from senderproxy.config.toml_lines import SettingPath, line_of, locate_settings
-from senderproxy.config.values import read_hostname
+from senderproxy.config.values import SQLITE_ENGINE, VAULT_IN_DATABASE, read_hostname
 from senderproxy.daemon_thread import DaemonThread
 from senderproxy.translation import N_, _
 
@@ -89,10 +89,12 @@ def find_control_socket(path: Path) -> Path:
 class InstallationPaths:
     """The files of an installation, from its configuration."""
 
-    vault: Path
+    vault: Path  # of a vault in the database: of the copy that a restore writes
     unlock: str
     spool: Path
     control_socket: Path
+    vault_in_database: bool = False
+    spool_in_database: bool = False
 
 
 def installation_paths(text: str, folder: Path) -> InstallationPaths:
@@ -103,12 +105,16 @@ def installation_paths(text: str, folder: Path) -> InstallationPaths:
     settings = _completed(_parsed(folder, text), folder)
     sections = {name: settings.get(name) for name in ("vault", "spool", "service")}
     given = {name: section if isinstance(section, dict) else {} for name, section in sections.items()}
-    vault = Path(given["vault"].get("path") or VaultSettings.model_fields["path"].default)
+    named = given["vault"].get("path") or VaultSettings.model_fields["path"].default
+    in_database = named == VAULT_IN_DATABASE
+    vault = Path(own_vault_files(given["vault"].get("directory")) if in_database else named)
     return InstallationPaths(
         vault,
         str(given["vault"].get("unlock", "")),
         Path(given["spool"].get("directory") or vault.parent / "spool"),
         Path(given["service"].get("control_socket") or ServiceSettings.model_fields["control_socket"].default),
+        in_database,
+        given["spool"].get("engine", SQLITE_ENGINE) != SQLITE_ENGINE,
     )
 
 
@@ -187,9 +193,13 @@ def _completed(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     identity = settings["identity"]
     if isinstance(identity, dict) and "hostname" not in identity and (name := system_hostname()):
         identity["hostname"] = name
+
+    def is_database(section: dict[str, Any], name: str) -> bool:
+        return section is settings["vault"] and name == "path" and section[name] == VAULT_IN_DATABASE
+
     for section, names in _paths_in(settings):
         for name in names:
-            if isinstance(value := section.get(name), str) and value.strip():
+            if isinstance(value := section.get(name), str) and value.strip() and not is_database(section, name):
                 section[name] = str(folder.absolute() / value)
     vault = settings["vault"]
     if isinstance(vault, dict) and isinstance(unlock := vault.get("unlock"), str):
@@ -210,7 +220,7 @@ def _paths_in(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], tuple[
     """Each section with settings that are paths, and the names of these settings."""
     listeners, providers, smarthosts = (settings.get(name) for name in ("listeners", "providers", "smarthosts"))
     found: list[tuple[Any, tuple[str, ...]]] = [
-        (settings["vault"], ("path",)),
+        (settings["vault"], ("path", "directory")),
         (settings.get("service"), ("control_socket",)),
         (settings.get("spool"), ("directory", "engine_ca_file")),
         (settings.get("alerts"), ("ca_file",)),

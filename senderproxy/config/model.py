@@ -29,6 +29,7 @@ from senderproxy.config.toml_lines import SettingPath
 from senderproxy.config.values import (
     SQLITE_ENGINE,
     UNIX,
+    VAULT_IN_DATABASE,
     AccountId,
     CandidateSource,
     Count,
@@ -92,6 +93,7 @@ from senderproxy.translation import _
 
 CONFLICTS: Final = "senderproxy_conflicts"  # the type of the error that carries Conflicts
 
+_STATE: Final = "/var/lib/senderproxy"  # folder of the package, of the service's user
 _LOOPBACK: Final[tuple[IpNetwork, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _PRIVATE_EXAMPLE: Final = 'allow = ["192.168.1.0/24"]'
 _PROXY_EXAMPLE: Final = 'proxy_from = ["192.168.1.5"]'
@@ -107,18 +109,39 @@ class Identity(Section):
 
 
 class VaultSettings(Section):
-    """The encrypted file with the accounts and their passwords."""
+    """The place of the encrypted accounts and their passwords."""
 
     path: FilePath = Field(
-        default="/var/lib/senderproxy/accounts.vault",
-        description="The vault's file. A relative path starts at the configuration file's folder; this holds for"
+        default=f"{_STATE}/accounts.vault",
+        description="The vault's file, or `database`: in the database of `[spool] engine`, for all instances; see"
+        " [cluster.md](cluster.md). A relative path starts at the configuration file's folder; this holds for"
         " every path below. A change needs a restart.",
+    )
+    directory: FilePath | None = Field(
+        default=None,
+        description=f'With `path = "database"`: the folder of this machine\'s own files about the vault, such as the'
+        f" note of its newest generation. Left out: `{_STATE}`. A change needs a restart.",
     )
     unlock: Unlock = Field(
         description="The place of the key: `key-file:PATH`, `credential:NAME` (from systemd's `LoadCredential=` or"
         " `LoadCredentialEncrypted=`), `keyring:SERVICE` (the operating system's key store) or `passphrase` (asked for"
         " at each start). A change needs a restart.",
     )
+
+    @property
+    def in_database(self) -> bool:
+        """True if the vault is in the spool's database."""
+        return self.path == VAULT_IN_DATABASE
+
+    @property
+    def files(self) -> str:
+        """The path with which the names of this machine's files about the vault begin: that of the file itself."""
+        return own_vault_files(self.directory) if self.in_database else self.path
+
+
+def own_vault_files(directory: str | None) -> str:
+    """The path with which the names of a machine's files about a vault in the database begin."""
+    return f"{directory or _STATE}/accounts.vault"
 
 
 class ListenerSettings(Section):
@@ -911,9 +934,14 @@ class Config(Section):
         return frozenset(route.via.hop for route in self.recipient_routes().routes if isinstance(route.via, ServerVia))
 
     @property
+    def vault_name(self) -> str:
+        """The path of the vault's file, or the address of the database that has it."""
+        return self.spool.engine if self.vault.in_database else self.vault.path
+
+    @property
     def spool_directory(self) -> str:
         """The spool's folder."""
-        return self.spool.directory or f"{self.vault.path.rpartition('/')[0] or '.'}/spool"
+        return self.spool.directory or f"{self.vault.files.rpartition('/')[0] or '.'}/spool"
 
     def routing_policy(self) -> RoutingPolicy:
         """The routing settings for routing.route."""
@@ -971,11 +999,22 @@ def _conflicts(config: Config) -> Iterator[Conflict]:
     yield from mx_conflicts(config.routes, config.mx, config.identity.hostname)
     yield from _senders_conflicts(config.senders)
     yield from _footers_conflicts(config.footers)
+    yield from _vault_conflicts(config.vault, config.spool)
     yield from _spool_conflicts(config.spool)
     yield from _metrics_conflicts(config.metrics)
     yield from _web_conflicts(config.web)
     for name, provider in config.providers.items():
         yield from _provider_conflicts(("providers", name), name, provider)
+
+
+def _vault_conflicts(vault: VaultSettings, spool: SpoolSettings) -> Iterator[Conflict]:
+    path, engine, directory = ("vault", "path"), ("spool", "engine"), ("vault", "directory")
+    if vault.in_database and spool.engine == SQLITE_ENGINE:
+        hint = _("write the database server to engine in section [spool], or the path of a file to path")
+        yield Conflict(path, _("needs a spool in a database server"), hint, (path, engine))
+    if vault.directory is not None and not vault.in_database:
+        text = _("has no meaning with a vault in a file")
+        yield Conflict(directory, text, _("remove it"), (directory, path))
 
 
 # Settings of one engine; with the other one they would do nothing.

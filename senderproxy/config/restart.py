@@ -14,6 +14,7 @@ from senderproxy.config.model import Config
 RESTART_ONLY: Final[Mapping[str, Callable[[Config], object]]] = MappingProxyType(
     {
         "vault.path": lambda config: config.vault.path,
+        "vault.directory": lambda config: config.vault.directory,
         "vault.unlock": lambda config: config.vault.unlock,
         "spool.engine": lambda config: config.spool.engine,
         "spool.engine_password": lambda config: config.spool.engine_password,

@@ -48,6 +48,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
 
 SQLITE_ENGINE: Final = "sqlite"
+VAULT_IN_DATABASE: Final = "database"  # `[vault] path` of a vault in the spool's database
 ENGINE_SOCKETS: Final = "/var/run/postgresql"  # folder of the server's socket on Debian
 _ENGINE_PORT: Final = 5432  # of PostgreSQL
 _ENGINE: Final = re.compile(

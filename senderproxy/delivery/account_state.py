@@ -32,7 +32,7 @@ from senderproxy.delivery.hints import Login
 from senderproxy.delivery.observed_limits import ObservedLimit
 from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.pool import Pool, SessionRequest
-from senderproxy.delivery.quota import HourlyQuota, QuotaExceeded, Reservation
+from senderproxy.delivery.quota import Quota, QuotaExceeded, Reservation
 from senderproxy.delivery.reuse import PoolLimits, SessionKey
 from senderproxy.delivery.session import Session
 from senderproxy.learned import Fact, Instant, Notify, duration, ignore_change
@@ -164,6 +164,7 @@ class AccountState:
         open_session: OpenSession,
         login_waits: LoginWaits,
         observers: AccountObservers,
+        quota: Quota,
     ) -> None:
         self.account = account
         self.provider: Provider | None = None  # of the last message
@@ -173,7 +174,7 @@ class AccountState:
         self.observed_recipient_limit = ObservedLimit()  # for one transaction
         self.no_session: tuple[OpenFailed, datetime] | None = None  # the last attempt to open one failed, since when
         self.proven: ProvenLogin | None = None  # the last login that worked
-        self.quota = HourlyQuota()
+        self.quota = quota
         self._counts: Counter[type] = Counter()  # recipients by kind of outcome
         self._failed_logins = 0
         self._last_reply: Reply | None = None
@@ -230,6 +231,14 @@ class AccountState:
             now=self._clock.monotonic(),
         )
 
+    async def draw(self, provider: Provider, recipients: int, exceeded: QuotaExceeded) -> Reservation | QuotaExceeded:
+        """Reserve the quota for a message that `reserve` has refused, if other instances have some left."""
+        messages_per_hour, recipients_per_hour = self._hourly_limits(provider)
+        found = await self.quota.draw(
+            recipients, messages_per_hour=messages_per_hour, recipients_per_hour=recipients_per_hour
+        )
+        return exceeded if found is None else found
+
     def release(self, reservation: Reservation) -> None:
         """Return the quota of a message that was not accepted."""
         self.quota.release(reservation)
@@ -262,14 +271,18 @@ class AccountState:
             type(self.health),
             account_health.cause_of_block(self.health),
         ):
-            text = account_health.describe(self.health, monotonic=monotonic)
-            fields: dict[str, object] = {"account": self.account.id, "health": text}
-            if not isinstance(self.health, Healthy):
-                fields |= {"cause": self.health.cause.value, "hint": self._hint()}
-            event(_log, _EVENT_OF[type(self.health)], fault=None, **fields)
+            self._log_health(monotonic)
         if before is not self.health:
             self._note_state()
         if isinstance(self.health, Healthy):
+            self.observers.healthy(self.account.id)
+
+    def follow(self, health: Health) -> None:
+        """Take over the health that another instance has found. A change of its kind is logged."""
+        before, self.health = self.health, health
+        if type(before) is not type(health):
+            self._log_health(self._clock.monotonic())
+        if isinstance(health, Healthy):
             self.observers.healthy(self.account.id)
 
     def record_login(self, version: str) -> None:
@@ -414,6 +427,13 @@ class AccountState:
             open_failed=lambda result: self.record_open_failure(credential.version, result),
             wait_seconds=wait_seconds,
         )
+
+    def _log_health(self, monotonic: float) -> None:
+        text = account_health.describe(self.health, monotonic=monotonic)
+        fields: dict[str, object] = {"account": self.account.id, "health": text}
+        if not isinstance(self.health, Healthy):
+            fields |= {"cause": self.health.cause.value, "hint": self._hint()}
+        event(_log, _EVENT_OF[type(self.health)], fault=None, **fields)
 
     def _record_no_session(self, result: OpenFailed) -> None:
         since = self.no_session[1] if self.no_session else self._clock.now()

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
@@ -36,7 +36,7 @@ from senderproxy.delivery.login_gate import LoginGates
 from senderproxy.delivery.open_failures import OpenFailed
 from senderproxy.delivery.opening import SessionOpener
 from senderproxy.delivery.pool import PooledSession, SessionRequest
-from senderproxy.delivery.quota import QuotaExceeded, Reservation
+from senderproxy.delivery.quota import HourlyQuota, QuotaExceeded, Reservation
 from senderproxy.delivery.resolver import Resolver, ReusedAddresses
 from senderproxy.delivery.server_sessions import ServerSessions
 from senderproxy.delivery.session import Interrupted, Session, SessionTimeouts
@@ -54,6 +54,10 @@ from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.tracking.record import Lane
+
+if TYPE_CHECKING:
+    from senderproxy.delivery.shared_connections import SharedConnections
+    from senderproxy.delivery.shared_quota import SharedLimits
 
 _log: Final = logging.getLogger("senderproxy.delivery")
 _ATTEMPTS: Final = AttemptEvents(
@@ -177,6 +181,16 @@ class SmtpCourier(Courier):
         self._begun: dict[str, BegunAttempt] = {}  # by tag: `deliver` goes on with these
         self._closing = False
         self.observers = AccountObservers()
+        self.shared_limits: SharedLimits | None = None  # None: no other instance uses the accounts
+        self.shared_connections: SharedConnections | None = None  # None: the same, or the database is not open
+
+    def share_limits(self, shared: "SharedLimits") -> None:
+        """Count the hourly limits in all instances together. Call before the first message."""
+
+        def returned(account_id: str) -> None:
+            self.observers.healthy(account_id)
+
+        self.shared_limits, shared.on_returned = shared, returned
 
     def configure(self, timeouts: SessionTimeouts, hostname: str) -> None:
         """Change the settings of sessions that are opened afterwards."""
@@ -371,6 +385,8 @@ class SmtpCourier(Courier):
             return dict.fromkeys(recipients, _not_opened(blocked))
         reservation = state.reserve(provider, len(recipients))
         if isinstance(reservation, QuotaExceeded):
+            reservation = await state.draw(provider, len(recipients), reservation)
+        if isinstance(reservation, QuotaExceeded):
             return dict.fromkeys(recipients, _quota_outcome(reservation, account))
         return await self._transact_reserved(state, request, reservation, envelope, message, attempt, names)
 
@@ -512,6 +528,8 @@ class SmtpCourier(Courier):
                 del self._states[account_id]
                 self.observers.state(account_id)
                 self.observers.use(account_id)
+                if self.shared_connections is not None:
+                    self.shared_connections.forget(account_id)
 
     async def close(self, grace: float) -> None:
         """Refuse new messages, wait `grace` seconds for those in progress, cut the rest, close every session."""
@@ -524,6 +542,8 @@ class SmtpCourier(Courier):
         await asyncio.gather(self.hops.close(), *(state.pool.close() for state in self._states.values()))
         self._opener.close()
         await self._dialogues.idle.wait()
+        if self.shared_limits is not None:
+            await self.shared_limits.close()
 
     # --- beyond a restart ---
 
@@ -555,7 +575,8 @@ class SmtpCourier(Courier):
     def _state(self, account: Account) -> AccountState:
         state = self._states.get(account.id)
         if state is None:
-            state = AccountState(account, self._clock, self._open, self._login_waits, self.observers)
+            quota = HourlyQuota() if self.shared_limits is None else self.shared_limits.quota(account.id)
+            state = AccountState(account, self._clock, self._open, self._login_waits, self.observers, quota)
             self._states[account.id] = state
         state.account = account
         return state
@@ -567,9 +588,17 @@ class SmtpCourier(Courier):
         """Open a session. A success ends "no session" of every account at the provider: it may not have tried since."""
         account = state.account
         proven = state.is_proven(credential.version)
-        result = await self._servers.open(
-            state.pool, provider, lambda: self._opener.open_for(account, provider, credential, proven=proven)
-        )
+
+        async def open_here() -> Session | OpenFailed:
+            return await self._servers.open(
+                state.pool, provider, lambda: self._opener.open_for(account, provider, credential, proven=proven)
+            )
+
+        if self.shared_connections is None:
+            result = await open_here()
+        else:
+            limit = account.connections or provider.limits.connections
+            result = await self.shared_connections.of(account.id, state.pool).open(limit, open_here)
         if isinstance(result, Session):
             if result.certificate_validity is not None:
                 self.certificates[result.smarthost] = result.certificate_validity
@@ -621,5 +650,8 @@ def _quota_outcome(exceeded: QuotaExceeded, account: Account) -> Outcome:
     if exceeded.seconds is None:
         return Failed(reply(554, "5.5.3", f"The message exceeds the limit of account {account.id}: {exceeded.limit}"))
     wait = account_health.format_duration(exceeded.seconds)
+    if exceeded.is_undecided:
+        text = f"The limit of account {account.id}, {exceeded.limit}, cannot be checked now; try again in {wait}"
+        return Deferred(reply(451, "4.3.2", text), of_account=True)
     text = f"Account {account.id} has reached its limit of {exceeded.limit}; it can send again in {wait}"
     return Deferred(reply(451, "4.7.1", text), of_account=True, unavailable=Unavailable.LIMIT)

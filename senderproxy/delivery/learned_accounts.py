@@ -7,19 +7,29 @@ delivery.quota).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
-from senderproxy.delivery.account_health import Suspended, health_fact, read_health
+from senderproxy.delivery.account_health import (
+    Health,
+    Healthy,
+    Paused,
+    Suspended,
+    health_fact,
+    read_health,
+)
 from senderproxy.delivery.account_state import AccountState, ProvenLogin
-from senderproxy.learned import Fact, Instant, LearnedSource
+from senderproxy.delivery.causes import FAILED_LOGINS
+from senderproxy.learned import Fact, Instant, LearnedSource, SharedLearnedSource, duration
 from senderproxy.routing.provider import Provider
 
 STATE: Final = "account"  # kinds of facts; the subject is the account's id
 USE: Final = "hourly-use"
+_RECOVERED: Final = 3600.0  # seconds in which other instances are told that an account can send again
 
 
-class AccountFacts(LearnedSource):
-    """Health and observed limits of each account."""
+class AccountFacts(SharedLearnedSource):
+    """Health and observed limits of each account. `is_shared`: other instances follow its health."""
 
     def __init__(
         self,
@@ -37,6 +47,7 @@ class AccountFacts(LearnedSource):
         self._known = known
         self._create = create
         self._version = version
+        self.is_shared = False
 
     def fact(self, subject: str, at: Instant) -> Fact | None:
         """See learned.LearnedSource."""
@@ -51,6 +62,9 @@ class AccountFacts(LearnedSource):
             "recipients_per_message": state.observed_recipient_limit.fact(at),
             "proven": None if state.proven is None else state.proven.fact(at),
         }
+        if self.is_shared and isinstance(state.health, Healthy) and state.health.since is not None:
+            age = at.age(state.health.since)
+            facts["recovered"] = {"age": age, "version": self._version(subject)} if age < _RECOVERED else None
         return {name: fact for name, fact in facts.items() if fact is not None} or None
 
     def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
@@ -68,9 +82,32 @@ class AccountFacts(LearnedSource):
             state.proven = ProvenLogin.read(fact["proven"], written)
         return self.fact(subject, written) is not None
 
+    def follow(self, subject: str, fact: Fact, written: Instant) -> None:
+        """See learned.SharedLearnedSource."""
+        health: Health = Healthy()
+        if "health" in fact:
+            health, version = read_health(fact["health"], written), fact["health"].get("version")
+        elif "recovered" in fact:
+            health = Healthy(written.before(duration(fact["recovered"], "age", _RECOVERED)).now)
+            version = fact["recovered"]["version"]
+        state, own_version = self._create(subject), self._version(subject)
+        if state is None or own_version is None or fact.get("way_in") not in (None, self._way_in(state)):
+            return
+        if health.since is None or (state.health.since is not None and state.health.since >= health.since):
+            return
+        if version == own_version:
+            state.follow(health)
+        elif _is_of_any_secret(health) and _is_of_any_secret(state.health):  # the version is one of another vault
+            state.follow(replace(health, version=own_version) if isinstance(health, Paused) else health)
+
     def _way_in(self, state: AccountState) -> str | None:
         provider = self._provider(state.account.provider)
         return None if provider is None else way_in(provider)
+
+
+def _is_of_any_secret(health: Health) -> bool:
+    """True unless it tells something about a secret."""
+    return isinstance(health, Healthy) or (isinstance(health, Paused) and health.cause not in FAILED_LOGINS)
 
 
 def way_in(provider: Provider) -> str:

@@ -59,7 +59,7 @@ class _Waiter:
 
 
 class Pool:
-    """The sessions of one account."""
+    """The sessions of one account. One attribute for each fact about them."""
 
     def __init__(self, account_id: str, clock: Clock, on_observed: Callable[[], None] = lambda: None) -> None:
         """`on_observed` is called when a limit was observed."""
@@ -76,6 +76,8 @@ class Pool:
         self._limits = PoolLimits(1, None, 0.0)
         self._key: SessionKey | None = None  # of the last request; idle sessions of another key are closed
         self._closed = False
+        self.on_closed: Callable[[], None] | None = None  # set if other instances count the sessions
+        self._gives_up_one = False  # the next session that is released is closed
         self.on_idle: Callable[[], None] | None = None  # set while another account waits for a session to be closed
 
     # --- for the courier ---
@@ -127,7 +129,8 @@ class Pool:
         pooled.idle_since = self._clock.monotonic()
         if not pooled.session.usable:
             self._remove_dead(pooled)
-        elif expired or self._closed or pooled.key != self._key or self._is_expired(pooled):
+        elif expired or self._closed or self._gives_up_one or pooled.key != self._key or self._is_expired(pooled):
+            self._gives_up_one = False
             self._close_session(pooled)
         self._serve()
         if self.on_idle is not None:
@@ -290,6 +293,19 @@ class Pool:
             self._close_session(pooled)
             await pooled.session.wait_closed()
 
+    @property
+    def open_count(self) -> int:
+        """The number of sessions at the upstream: open, opening, and closing ones."""
+        return len(self._sessions) + len(self._closing) + (self._opening is not None)
+
+    def give_up_one(self) -> None:
+        """Close a session for another instance: the coldest idle one, or the next one that is released."""
+        idle = [pooled for pooled in self._sessions.values() if not pooled.busy]
+        if idle and not self._waiters:
+            self._close_session(min(idle, key=lambda pooled: pooled.idle_since))
+        elif self._sessions:
+            self._gives_up_one = True
+
     # --- waiting ---
 
     def _withdraw(self, waiter: _Waiter) -> None:
@@ -334,6 +350,8 @@ class Pool:
 
     def _close_done(self, task: "asyncio.Task[None]") -> None:
         self._closing.discard(task)
+        if self.on_closed is not None:
+            self.on_closed()
         self._serve()
         if self.on_idle is not None:
             self.on_idle()

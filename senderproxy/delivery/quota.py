@@ -2,13 +2,14 @@
 
 Guarantees: the reservations of any sixty minutes never exceed a limit; a refusal gives the time until the next one
 succeeds; a released reservation does not count. Memory is the same from the first message on, whatever the limits are.
-Not here: the limits (routing.provider), the clock, the table that outlives a restart (relay.learned_state).
+Not here: the limits (routing.provider), the clock, the table that outlives a restart (relay.learned_state), a quota
+that several instances share (delivery.shared_quota).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from senderproxy.learned import Fact, Instant, clamp
 
@@ -29,10 +30,14 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class QuotaExceeded:
-    """A limit is reached. `seconds`: the time until it is not; None if the message alone exceeds the limit."""
+    """A limit is reached. `seconds`: the time until it is not; None if the message alone exceeds the limit.
+
+    `is_undecided`: what other instances have used is not known now, so the limit may not be reached.
+    """
 
     limit: str  # such as "100 messages an hour"
     seconds: float | None
+    is_undecided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,45 @@ class Remaining:
     recipients: int | None
 
 
-class HourlyQuota:
+class Quota(Protocol):
+    """The hourly quota of one account. Each call takes the limits: they may change at any time."""
+
+    def reserve(
+        self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
+    ) -> Reservation | QuotaExceeded:
+        """Reserve one message to that many recipients. `now` is in seconds, on a monotonic clock."""
+        ...
+
+    async def draw(
+        self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None
+    ) -> Reservation | QuotaExceeded | None:
+        """Reserve a message that `reserve` has refused; None if its refusal stands."""
+        ...
+
+    def check(
+        self, recipients: int, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float
+    ) -> QuotaExceeded | None:
+        """Return the refusal of a message, as far as it is known. Reserves nothing."""
+        ...
+
+    def release(self, reservation: Reservation) -> None:
+        """Return a reservation whose message was not accepted. A second call has no effect."""
+        ...
+
+    def remaining(self, *, messages_per_hour: int | None, recipients_per_hour: int | None, now: float) -> Remaining:
+        """Return the unused quota."""
+        ...
+
+    def fact(self, at: Instant) -> Fact | None:
+        """Return the use of the past hour in values for JSON; None if there is none to be kept beyond a restart."""
+        ...
+
+    def restore(self, fact: Fact, written: Instant) -> bool:
+        """Add the use that was written at that moment; False if it does not count."""
+        ...
+
+
+class HourlyQuota(Quota):
     """The reservations of one account in the past hour. Each call takes the limits: they may change at any time.
 
     A slot is the number of a minute on the monotonic clock. Its sums are at this number modulo _SLOTS.
@@ -82,6 +125,15 @@ class HourlyQuota:
             if limit is not None and (refusal := self._check_one(amount, limit, sums, kind, now)) is not None
         ]
         return max(refusals, key=lambda refusal: math.inf if refusal.seconds is None else refusal.seconds, default=None)
+
+    async def draw(
+        self,
+        recipients: int,
+        *,
+        messages_per_hour: int | None,
+        recipients_per_hour: int | None,
+    ) -> None:
+        """None: all of the quota is here."""
 
     def release(self, reservation: Reservation) -> None:
         """Return a reservation whose message was not accepted. A second call has no effect."""

@@ -16,9 +16,16 @@ from typing import Final
 
 from senderproxy import log_events
 from senderproxy.clock import Clock
-from senderproxy.learned import Instant, LearnedSource, Notify
+from senderproxy.learned import Instant, LearnedSource, Notify, SharedLearnedSource
 from senderproxy.log import event
-from senderproxy.relay.ports import LEARNED_KEY_LIMIT, LEARNED_VALUE_LIMIT, LearnedRow, LearnedStore, SpoolError
+from senderproxy.relay.ports import (
+    LEARNED_KEY_LIMIT,
+    LEARNED_VALUE_LIMIT,
+    LearnedRow,
+    LearnedStore,
+    SharedLearnedStore,
+    SpoolError,
+)
 from senderproxy.translation import _
 
 CHANGED_LIMIT: Final = 50_000  # changes in memory; more than the components have facts
@@ -42,6 +49,9 @@ class LearnedState:
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._is_failing = False
+        self._shared: dict[str, SharedLearnedSource] = {}  # kinds that other instances write too
+        self._noticed: dict[str, None] = {}  # keys that others have written
+        self._following: asyncio.Task[None] | None = None
 
     def register(self, kind: str, source: LearnedSource, *, adds: bool = False) -> Notify:
         """Keep the facts of a component under this kind. Returns the function that it calls after each change.
@@ -78,6 +88,44 @@ class LearnedState:
         if self._changed:
             self._schedule(_DELAY)
 
+    def share(self, kind: str, source: SharedLearnedSource) -> None:
+        """Take over the facts of this kind that other instances write."""
+        self._shared[kind] = source
+
+    def follow(self, store: SharedLearnedStore) -> None:
+        """Take over what other instances write from now on."""
+
+        def changed(keys: Sequence[str]) -> None:
+            self._noticed |= dict.fromkeys(key for key in keys if key.partition("/")[0] in self._shared)
+            while len(self._noticed) > CHANGED_LIMIT:
+                del self._noticed[next(iter(self._noticed))]
+            if self._noticed and self._following is None:
+                self._following = asyncio.create_task(self._follow(store))
+
+        store.on_learned(changed)
+
+    async def _follow(self, store: SharedLearnedStore) -> None:
+        try:
+            while self._noticed:
+                batch = list(self._noticed)[:_BATCH]
+                for key in batch:
+                    del self._noticed[key]
+                for row in await store.read_some(batch):
+                    self._take_over(row)
+        except SpoolError as error:  # what was missed is noticed here, as without other instances
+            self._log_failure(error.message, error.hint)
+        finally:
+            self._following = None
+
+    def _take_over(self, row: LearnedRow) -> None:
+        kind, _slash, subject = row.key.partition("/")
+        try:
+            self._shared[kind].follow(subject, json.loads(row.value), self._instant().before(row.age))
+        except (KeyError, TypeError, ValueError, RecursionError):
+            return  # of another version
+        except Exception as fault:  # noqa: BLE001  one fact must not stop the others
+            event(_log, log_events.LEARNED_FAILED, fault=fault, why=row.key)
+
     @property
     def is_open(self) -> bool:
         """True while changes are written."""
@@ -104,6 +152,9 @@ class LearnedState:
             self._timer = None
         if self._writing is not None:
             await asyncio.wait((self._writing,))
+        if self._following is not None:
+            self._noticed.clear()
+            await asyncio.wait((self._following,))
         store, self._store = self._store, None
         if store is not None:
             await self._write(store)

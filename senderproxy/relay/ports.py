@@ -472,6 +472,18 @@ class LearnedStore(Protocol):
 # ---- the queue ----
 
 
+class SharedLearnedStore(Protocol):
+    """Facts that other instances have learned, in a table that they share."""
+
+    def on_learned(self, changed: Callable[[Sequence[str]], None]) -> None:
+        """Call `changed` with the keys of rows that others have written or deleted. A notice may be lost."""
+        ...
+
+    async def read_some(self, keys: Sequence[str]) -> Sequence[LearnedRow]:
+        """The rows with these keys, as far as they are there. Raises SpoolError."""
+        ...
+
+
 class Dispatcher(Protocol):
     """Dispatch of queued messages, as the intake needs it. No method waits."""
 

@@ -10,12 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, Protocol
 
 from senderproxy import log_events
 from senderproxy.accounts.rollback import note_generation
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.vault_place import VaultPlace
 from senderproxy.control.systemd import SystemdNotifier
 from senderproxy.log import event
 from senderproxy.monitoring.storage_conditions import ROLLED_BACK_HINT
@@ -47,7 +47,7 @@ class Housekeeping:
 
     def __init__(
         self,
-        vault: Path,
+        vault: VaultPlace,
         accounts: VaultAccounts,
         spool: ServiceSpool,
         notifier: SystemdNotifier,

@@ -15,7 +15,6 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Final, TypeVar
 
 from senderproxy import log_events
@@ -34,6 +33,7 @@ from senderproxy.accounts.new_account import (
 from senderproxy.accounts.record import StoredAccount, has_controls
 from senderproxy.accounts.unsaved import unsaved
 from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.vault_place import files_of
 from senderproxy.config.model import Config
 from senderproxy.control.protocol import Answer, Request, Verb, language_of
 from senderproxy.control.server import Handler
@@ -264,10 +264,10 @@ class PageAccounts:
         """Change the vault on a thread, and save it. Raises AccountsError; then nothing has changed."""
         if self._accounts.source is None:
             raise AccountsError(_("This service cannot write the vault."))
-        path, unlock = self._accounts.source
+        place, unlock = self._accounts.source
 
         def save() -> _T:
-            with AccountEditor.open(path, unlock) as editor:
+            with AccountEditor.open(place, unlock) as editor:
                 result = change(editor)
                 editor.save()
                 return result
@@ -285,7 +285,7 @@ class PageAccounts:
                 raise _busy() from None
             except AccountsError as error:
                 if pause is None or not isinstance(error, VaultInUse):
-                    raise unsaved(error, Path(path)) from None
+                    raise unsaved(error, files_of(place)) from None
                 await asyncio.sleep(pause)
         raise AssertionError("the last pause is None")
 

@@ -1,14 +1,17 @@
-"""The spool in a PostgreSQL database, as the settings describe it. Loaded only with this engine.
+"""The spool in a PostgreSQL database, and the vault there, as the settings describe them. Loaded only with this engine.
 
-Not here: the spool itself (spool.postgresql.store).
+Not here: the spool itself (spool.postgresql.store), the vault's row (spool.postgresql.vault_row).
 """
 
+import ssl
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from senderproxy.accounts.database_store import DatabaseStore
+from senderproxy.accounts.errors import VaultDiskError
 from senderproxy.clock import Clock
-from senderproxy.config.model import SpoolSettings
+from senderproxy.config.model import Config, SpoolSettings
 from senderproxy.config.values import EngineAddress, engine_address
 from senderproxy.relay.ports import SpoolError
 from senderproxy.service.secrets import SecretReader
@@ -16,6 +19,7 @@ from senderproxy.spool.postgresql.durability import DatabaseInspection, inspect_
 from senderproxy.spool.postgresql.migrations import migrate
 from senderproxy.spool.postgresql.store import PostgresqlSpool
 from senderproxy.spool.postgresql.target import DatabaseTarget, tls_context
+from senderproxy.spool.postgresql.vault_row import VaultRow
 from senderproxy.translation import _
 from senderproxy.wiring import spool_limits_of
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
@@ -26,20 +30,44 @@ _SECRETS: Final = SecretReader()  # its thread is started by the first password
 
 async def target_of(settings: SpoolSettings) -> DatabaseTarget:
     """The database in these settings. Raises SpoolError."""
+    try:
+        tls = await _FILES.do(_tls_of, settings)
+    except WorkerThreadsError as error:
+        path = settings.engine_ca_file
+        raise SpoolError(_("The system has no thread left to read {path}.").format(path=path)) from error
+    return _target(settings, tls, _SECRETS)
+
+
+def _tls_of(settings: SpoolSettings) -> ssl.SSLContext | None:
+    """See tls_context. May block. Raises SpoolError."""
+    ca_file = None if settings.engine_ca_file is None else Path(settings.engine_ca_file)
+    return tls_context(_address(settings).host, ca_file)
+
+
+def _address(settings: SpoolSettings) -> EngineAddress:
     found = engine_address(settings.engine)
     assert found is not None
-    ca_file = None if settings.engine_ca_file is None else Path(settings.engine_ca_file)
-    try:
-        tls = await _FILES.do(tls_context, found.host, ca_file)
-    except WorkerThreadsError as error:
-        raise SpoolError(_("The system has no thread left to read {path}.").format(path=ca_file)) from error
+    return found
+
+
+def _target(settings: SpoolSettings, tls: ssl.SSLContext | None, secrets: SecretReader) -> DatabaseTarget:
     place = settings.engine_password
 
     async def password() -> str:
         assert place is not None
-        return await _SECRETS.read(place)
+        return await secrets.read(place)
 
-    return DatabaseTarget(*found, password=None if place is None else password, tls=tls)
+    return DatabaseTarget(*_address(settings), password=None if place is None else password, tls=tls)
+
+
+def vault_store(config: Config) -> DatabaseStore:
+    """The vault in the spool's database. May block. Raises SpoolError, VaultDiskError."""
+    secrets = SecretReader()  # another one than the spool's: the store has an event loop of its own
+    row = VaultRow(_target(config.spool, _tls_of(config.spool), secrets))
+    try:
+        return DatabaseStore(row, config.vault_name, Path(config.vault.files))
+    except RuntimeError as error:  # the system has no thread left
+        raise VaultDiskError(_("The vault cannot be read: {error}.").format(error=error)) from error
 
 
 async def open_postgresql(settings: SpoolSettings, clock: Clock) -> PostgresqlSpool:

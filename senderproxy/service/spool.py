@@ -203,9 +203,14 @@ class ServiceSpool:
     async def _open_engine(self) -> "EngineSpool":
         if self._settings.engine != SQLITE_ENGINE:
             with late_import():
+                from senderproxy.delivery.shared_connections import SharedConnections
                 from senderproxy.service.postgresql import open_postgresql
             spool = await open_postgresql(self._settings, self._clock)
             self._durability = lambda: spool.instance.durability.value
+            assert self._components.courier.shared_limits is not None
+            self._components.courier.shared_limits.use(spool.hourly_limits)
+            self._components.courier.shared_connections = SharedConnections(spool.connection_slots)
+            self._components.learned.follow(spool)
             spool.on_leases(self._lease_guard.lost, self._lease_guard.regained)
             return spool
         opener = WorkerThreads("spool-opener")  # a thread that does not hold up the exit if the disk does not respond

@@ -12,7 +12,7 @@ import pytest
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from tests.peers.packages import POSTGRESQL
+from tests.peers.packages import POSTGRESQL, PROJECT
 from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.senderproxy import Senderproxy, VaultAccount
@@ -43,16 +43,20 @@ class Setting:
 
 
 @contextmanager
-def running_simulator() -> Iterator[Simulator]:
+def running_simulator(*accounts: VaultAccount) -> Iterator[Simulator]:
     """A provider on an event loop of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    simulator = Simulator(SimulatorSettings(mailboxes={ANNA.login: SimulatedMailbox(ANNA.password)}))
+    simulator = Simulator(
+        SimulatorSettings(mailboxes={each.login: SimulatedMailbox(each.password) for each in accounts})
+    )
     try:
         asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(30)
-        yield simulator
-        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(30)
+        try:
+            yield simulator
+        finally:
+            asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(30)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -67,12 +71,13 @@ class WithDatabase(Senderproxy):
         (self.folder / "database.password").touch(0o600)
         (self.folder / "database.password").write_text(f"{PASSWORD}\n", encoding="ascii")
         found = self.command("spool", "migrate", "--owner", OWNER, "--password-stdin", standard_input=f"{PASSWORD}\n")
-        assert found == "The tables have format 1 now.\n"
+        newest = max((PROJECT / "senderproxy/spool/postgresql/schema").glob("*.sql")).name[:4]
+        assert found == f"The tables have format {int(newest)} now.\n"
 
 
 @pytest.fixture
 def setting() -> Iterator[Setting]:
-    with running_postgresql() as server, running_simulator() as simulator, reserved_ports(1) as [port]:
+    with running_postgresql() as server, running_simulator(ANNA) as simulator, reserved_ports(1) as [port]:
         server.sql(f"ALTER ROLE {OWNER} PASSWORD '{PASSWORD}'; ALTER ROLE {SERVICE} PASSWORD '{PASSWORD}'")
         server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
         section = f"""

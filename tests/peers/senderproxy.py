@@ -111,7 +111,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
             self._things.callback(self._end)
             self._make_key()
             self._write_configuration()
-            self.command("vault", "create")
+            self._create_vault()
             self._import_accounts()
             self.start()
         except BaseException:
@@ -297,7 +297,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
 hostname = "{self._hostname}"
 
 [vault]
-path = "{self.folder}/accounts.vault"
+{self._vault_place()}
 unlock = "key-file:{self._key}"
 
 [[listeners]]
@@ -314,6 +314,12 @@ control_socket = "{self.folder}/control"
 """,
             encoding="utf-8",
         )
+
+    def _vault_place(self) -> str:
+        return f'path = "{self.folder}/accounts.vault"'
+
+    def _create_vault(self) -> None:
+        self.command("vault", "create")
 
     def _import_accounts(self) -> None:
         file = self.folder / "accounts.csv"

@@ -136,6 +136,8 @@ CONFIGURED = {
     "delivery.opening.SessionOpener.accepted_mechanism",
     "delivery.opening.SessionOpener.cut_once",
     "delivery.server_sessions.ServerSessions._limits",
+    "delivery.shared_quota.SharedLimits._quotas",  # accounts
+    "delivery.shared_connections.SharedConnections._accounts",
     "delivery.server_sessions.ServerSessions._opening",
     "delivery.resolver.Resolver._of_provider",
     "delivery.tls_contexts.ContextCache._cached",
@@ -144,6 +146,8 @@ CONFIGURED = {
     "listener.client_auth.ClientAuth._users",
     "listener.client_auth.ClientAuth._verified",  # after a login that succeeded
     "relay.learned_state.LearnedState._adding",  # the kinds of facts
+    "relay.learned_state.LearnedState._noticed",  # accounts, CHANGED_LIMIT
+    "relay.learned_state.LearnedState._shared",
     "relay.learned_state.LearnedState._sources",
     "relay.account_availability.AccountAvailability._waiting",
     "relay.fallback.Outages._known",
@@ -192,6 +196,9 @@ IN_PROGRESS = {
     "delivery.pool.Pool._closing": "a session; limits.connections",
     "delivery.pool.Pool._sessions": "a session; limits.connections",
     "delivery.pool.Pool._waiters": "an attempt",
+    "delivery.portion.Portion._used": "a minute of use that is not reported; void when the leases are lost",
+    "delivery.shared_connections.AccountConnections._tasks": "a report of the number of sessions",
+    "delivery.shared_quota.SharedQuota._tasks": "an exchange for a message, a report, or a request of another instance",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
     "listener.acceptor.Acceptor._waiting": "WAITING_LIMIT; listener/test_proxy_peers.py",
     "listener.acceptor.Acceptor._starting": "an accepted socket, for some passes of the event loop",

@@ -14,6 +14,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.app import Service
 from senderproxy.config.model import Config, LogSettings, MetricsSettings
 from senderproxy.config.restart import RESTART_ONLY
+from senderproxy.config.values import VAULT_IN_DATABASE
 from senderproxy.errors import SenderproxyError
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.spool.sqlite.store import SqliteSpool
@@ -22,6 +23,7 @@ from senderproxy.spool.sqlite.store import SqliteSpool
 OTHER: dict[str, Any] = {
     "identity.hostname": "neu.firma.example",
     "vault.path": "moved.vault",
+    "vault.directory": "notes",
     "vault.unlock": "passphrase",
     "listeners.name": "devices",
     "listeners.address": "127.0.0.2:0",
@@ -172,6 +174,7 @@ OTHER: dict[str, Any] = {
 SCANNER = hash_password("geheim-scan")
 ALONE = {"clients.default"}  # needs an entry without `user` and `networks`
 WITH_ENGINE = {"spool.engine_password", "spool.engine_ca_file"}  # refused with SQLite
+IN_DATABASE = {"vault.directory"}  # refused with a vault in a file
 IN_PLACE = {"smarthosts.account"}  # in place of all other settings
 
 
@@ -303,6 +306,9 @@ class Office:
             if name in (*WITH_ENGINE, "spool.engine"):
                 place.clear()
                 place["engine"] = OTHER["spool.engine"]
+            if name in IN_DATABASE:
+                place["path"] = VAULT_IN_DATABASE
+                settings["spool"] = {"engine": OTHER["spool.engine"]}
             place[setting] = value
         return Config.model_validate(settings)
 
@@ -400,6 +406,8 @@ async def test_a_setting_that_needs_a_restart_is_refused_by_name(tmp_path: Path)
             with pytest.raises(SenderproxyError) as caught:
                 await service.reload()
             named = f"spool.engine, {name}" if name in WITH_ENGINE else name
+            if name in IN_DATABASE:
+                named = f"vault.path, {name}, spool.engine, spool.directory"
             assert caught.value.message == f"{named} cannot change while the service runs: needs a restart."
             assert caught.value.hint == "systemctl restart senderproxy"
             assert office.in_force(service) == before

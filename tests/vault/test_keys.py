@@ -26,6 +26,7 @@ from vault import (
     Keyring,
     KeyringLocked,
     Missing,
+    MissingKey,
     NoBackend,
     Passphrase,
     SuppliedKey,
@@ -136,7 +137,7 @@ def test_a_key_file_others_can_read_is_refused_with_the_command_that_mends_it(tm
 
 
 def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Missing, match="nowhere"):
+    with pytest.raises(MissingKey, match="nowhere"):
         KeyFile(tmp_path / "nowhere").wrap("x", ID, DATA_KEY)
 
 
@@ -275,7 +276,7 @@ def test_a_key_in_the_keyring_is_never_overwritten() -> None:
 
 def test_a_keyring_without_the_entry_or_with_another_programs_is_told() -> None:
     backend = stand_in(GOOD)
-    with pytest.raises(Missing, match="has no key for 'vault', 'office'"):
+    with pytest.raises(MissingKey, match="has no key for 'vault', 'office'"):
         Keyring("office", backend=backend).wrap("x", ID, DATA_KEY)
     backend.set_password("vault", "office", "geheim-foreign")
     with pytest.raises(Damaged, match="not a vault key") as caught:

@@ -313,8 +313,16 @@ def spool_error(what: str, error: BaseException) -> SpoolError:
     reason = str(error).strip() or type(error).__name__
     message = _("{what}: {reason}.").format(what=what, reason=reason.rstrip("."))
     if isinstance(error, asyncpg.PostgresError):
+        if error.sqlstate == "42P01":  # undefined_table: made by a newer version, or never
+            text = _("The database lacks tables of this version.")
+            return SpoolError(text, hint=_("senderproxy spool migrate --owner ROLE"))
         if error.sqlstate == "53100":
             return SpoolFull(message, hint=_("Free some space on the disk of the database server."))
+        if str(error.sqlstate).startswith("28"):  # the role or its password
+            hint = _(
+                "Compare the role and engine_password under [spool] with those of the database server (pg_hba.conf)."
+            )
+            return SpoolError(message, hint=hint)
         if str(error.sqlstate).startswith(("22", "23")):  # a value that it cannot store, a constraint
             return SpoolRejected(message)
     return SpoolError(message, hint=_("Look into the log of the database server."))

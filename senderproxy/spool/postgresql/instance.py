@@ -34,7 +34,10 @@ HEARTBEAT: Final = 5.0  # seconds between two heartbeats: five may fail
 STOP_BEFORE: Final = 8.0  # seconds before the end: time to close the sessions with smarthosts
 FINAL_DOT: Final = 600  # seconds; an attempt may wait so long for the reply to its final dot (RFC 5321 4.5.3.2.6)
 RECONNECT: Final = 10  # seconds for an instance whose connection was closed to come back: two heartbeats
-CHANNEL: Final = "senderproxy"
+CHANNEL: Final = "senderproxy"  # of notices about messages
+LIMITS_CHANNEL: Final = "senderproxy_limits"
+CONNECTIONS_CHANNEL: Final = "senderproxy_connections"
+LEARNED_CHANNEL: Final = "senderproxy_learned"
 _TRY_AGAIN: Final = 1.0  # seconds after a heartbeat that failed
 _LOCK_CLASS: Final = 0x5350  # of the advisory locks of instances
 
@@ -66,6 +69,8 @@ _DEAD: Final = (
 _OTHERS: Final = "SELECT number, process FROM instance WHERE number <> $1"
 _END_LEASES: Final = "WITH ended AS (DELETE FROM lease WHERE instance = $1 RETURNING 1) SELECT count(*) FROM ended"
 _END_JOB_LEASES: Final = "DELETE FROM job_lease WHERE instance = $1"
+_END_PORTIONS: Final = "SELECT end_portions($1)"
+_END_CONNECTIONS: Final = "DELETE FROM connection_slot WHERE instance = $1"
 _REMOVE: Final = "DELETE FROM instance WHERE number = $1"
 
 _ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, SpoolError)
@@ -80,6 +85,10 @@ class Instance:
         self.number = 0
         self.on_lost: Callable[[], None] = lambda: None
         self.on_notice: Callable[[str], None] = lambda _payload: None
+        self.on_limits: Callable[[str], None] = lambda _payload: None
+        self.on_connections: Callable[[str], None] = lambda _payload: None
+        self.on_learned: Callable[[str], None] = lambda _payload: None
+        self.on_renumbered: Callable[[], None] = lambda: None  # another instance had taken over from this one
         self.on_return: Callable[[], None] = lambda: None  # leases of another instance have ended
         self.on_step: Callable[[int], None] = lambda _milliseconds: None  # what waits was moved
         self.on_regained: Callable[[], None] = lambda: None
@@ -93,6 +102,7 @@ class Instance:
         self._renewed_at = 0.0  # monotonic seconds, from before the last renewal that succeeded
         self._beating: asyncio.Task[None] | None = None
         self._has_lock = False
+        self._is_renumbered = False
 
     async def open(self) -> None:
         """Add the row and begin the heartbeats. Raises SpoolError."""
@@ -102,7 +112,7 @@ class Instance:
             await self._time.start(connection)
             self._renewed_at = self._clock.monotonic()
             await self._join(connection)
-            await connection.add_listener(CHANNEL, self._notified)
+            await self._listen(connection)
             self.durability = await durability(connection)
         except BaseException as error:
             connection.terminate()
@@ -150,12 +160,16 @@ class Instance:
             if await connection.fetchval(_RENEW, self.number) is None:  # another instance has taken over
                 self._lose()
                 await self._join(connection)
+                self._is_renumbered = True
             self._renewed_at = begun
             self.durability = await durability(connection)
             if self.is_lost:
                 self.is_lost = False
                 event(_log, log_events.SPOOL_LEASES_REGAINED)
                 self.on_regained()
+                if self._is_renumbered:
+                    self._is_renumbered = False
+                    self.on_renumbered()
             await self._take_over(connection)
 
     async def _reach(self) -> DatabaseConnection:
@@ -164,7 +178,7 @@ class Instance:
         if connection is None or connection.is_closed():
             connection = self._connection = await connect(self._target)
             self._connections.reached()
-            await connection.add_listener(CHANNEL, self._notified)
+            await self._listen(connection)
             self._has_lock = False
         if not self._has_lock:  # the server may have held it for a connection that was cut
             self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
@@ -200,8 +214,19 @@ class Instance:
         self.number = await connection.fetchval(_ADD, name, own_process(), len(scripts()))
         self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
 
-    def _notified(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
-        self.on_notice(payload)
+    async def _listen(self, connection: DatabaseConnection) -> None:
+        for channel in (CHANNEL, LIMITS_CHANNEL, CONNECTIONS_CHANNEL, LEARNED_CHANNEL):
+            await connection.add_listener(channel, self._notified)
+
+    def _notified(self, _connection: object, _pid: int, channel: str, payload: str) -> None:
+        if channel == LIMITS_CHANNEL:
+            self.on_limits(payload)
+        elif channel == CONNECTIONS_CHANNEL:
+            self.on_connections(payload)
+        elif channel == LEARNED_CHANNEL:
+            self.on_learned(payload)
+        else:
+            self.on_notice(payload)
 
     # ---- other instances ----
 
@@ -228,5 +253,7 @@ class Instance:
         """Remove an instance; the number of messages that it had leased."""
         count: int = await connection.fetchval(_END_LEASES, number)
         await connection.execute(_END_JOB_LEASES, number)
+        await connection.execute(_END_PORTIONS, number)
+        await connection.execute(_END_CONNECTIONS, number)
         await connection.execute(_REMOVE, number)
         return count

@@ -4,18 +4,22 @@ Guarantees: of each kind the table has a limited number of rows and octets; the 
 Not here: the facts and the time of writing (relay.learned_state).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from senderproxy.relay.ports import LEARNED_OCTETS_LIMIT, LEARNED_ROWS_LIMIT, LearnedRow
 from senderproxy.spool.postgresql.connections import DatabaseConnection
+from senderproxy.spool.postgresql.instance import LEARNED_CHANNEL
 
+READ_SOME: Final = "SELECT key, value, updated_at FROM learned WHERE key = ANY($1::text[])"
 READ: Final = "SELECT key, value, updated_at FROM learned ORDER BY updated_at, key"
 WRITE: Final = (
     "INSERT INTO learned (key, value, updated_at) VALUES ($1, $2, $3)"
     " ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at"
 )
 DELETE: Final = "DELETE FROM learned WHERE key = ANY($1::text[])"
+_PAYLOAD: Final = 7000  # octets of one notice; PostgreSQL allows 8000
+_NOTIFY: Final = f"SELECT pg_notify('{LEARNED_CHANNEL}', $1)"
 _LOCK: Final = (
     "SELECT pg_advisory_xact_lock($1)"  # two batches with the same keys in another order would lock each other
 )
@@ -33,6 +37,27 @@ LIMIT: Final = (
 async def read(connection: DatabaseConnection, now: int) -> Sequence[LearnedRow]:
     """All rows, the oldest first. `now`: milliseconds since 1970."""
     return [LearnedRow(key, value, max(0, now - at) / 1000) for key, value, at in await connection.fetch(READ)]
+
+
+async def read_some(connection: DatabaseConnection, keys: Sequence[str], now: int) -> Sequence[LearnedRow]:
+    """The rows with these keys."""
+    found = await connection.fetch(READ_SOME, keys)
+    return [LearnedRow(key, value, max(0, now - at) / 1000) for key, value, at in found]
+
+
+async def notify(connection: DatabaseConnection, instance: int, keys: Iterable[str]) -> None:
+    """Tell the other instances that rows with these keys were written, when the transaction is committed."""
+    part: list[str] = []
+    size = 0
+    for key in keys:
+        octets = len(key.encode()) + 1
+        if part and size + octets > _PAYLOAD:
+            await connection.execute(_NOTIFY, f"{instance} " + "\n".join(part))
+            part, size = [], 0
+        part.append(key)
+        size += octets
+    if part:
+        await connection.execute(_NOTIFY, f"{instance} " + "\n".join(part))
 
 
 async def write(connection: DatabaseConnection, values: Mapping[str, str | None], now: int) -> None:

@@ -32,6 +32,7 @@ _SHIFT: Final = (
     "UPDATE message SET due_at = due_at + $1, received_at = received_at + $1 WHERE finished_at IS NULL",
     "UPDATE job SET due_at = due_at + $1, added_at = added_at + $1",
     "UPDATE instance SET alive_until = alive_until + $1 * interval '1 millisecond'",
+    "UPDATE hourly_use SET counts_until = counts_until + $1",
     "UPDATE clock SET stepped = stepped + $1",
 )
 
@@ -61,6 +62,11 @@ class ServerTime:
         self._stepped = await connection.fetchval("SELECT stepped FROM clock")
         self._set(await self._read(connection), self._clock.monotonic())
         self._trusted_from = self._clock.monotonic() + _UNTRUSTED
+
+    @property
+    def stepped(self) -> int:
+        """The sum of the steps that are in `now`, in milliseconds."""
+        return self._stepped
 
     def now(self) -> int:
         """Milliseconds since 1970."""

@@ -27,9 +27,11 @@ from senderproxy.relay.ports import (
 )
 from senderproxy.spool.postgresql import learned, search, statements
 from senderproxy.spool.postgresql.claims import RowClaims
+from senderproxy.spool.postgresql.connection_slots import DatabaseConnectionSlots
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.health import DatabaseHealth
 from senderproxy.spool.postgresql.history import SharedHistory
+from senderproxy.spool.postgresql.hourly_limits import DatabaseHourlyLimits
 from senderproxy.spool.postgresql.incoming import SharedIncoming
 from senderproxy.spool.postgresql.instance import Instance
 from senderproxy.spool.postgresql.jobs import SharedJobs
@@ -67,6 +69,8 @@ class PostgresqlSpool:
         self._incoming = SharedIncoming(self._connections, self.instance, self._leases, self._time)
         self._incoming.keeps_subjects = limits.keep_subjects
         self._history = SharedHistory(self._connections, self._incoming, self._time, limits.history)
+        self.hourly_limits = DatabaseHourlyLimits(self._connections, self.instance, self._time)
+        self.connection_slots = DatabaseConnectionSlots(self._connections, self.instance)
         self.health = DatabaseHealth(self._connections, self.instance)
         self._observer: SpoolObserver | None = None
         self._closed = False
@@ -226,10 +230,29 @@ class PostgresqlSpool:
         """See relay.ports.LearnedStore."""
         now = self._time.now()
 
+        async def work(connection: DatabaseConnection) -> None:
+            await learned.write(connection, rows, now)
+            await learned.notify(connection, self.instance.number, (key for key in rows if rows[key] is not None))
+
         async def was_committed(_connection: DatabaseConnection) -> bool:
             return False  # the caller writes them again
 
-        await self._connections.write(lambda connection: learned.write(connection, rows, now), was_committed)
+        await self._connections.write(work, was_committed)
+
+    def on_learned(self, changed: Callable[[Sequence[str]], None]) -> None:
+        """See relay.ports.SharedLearnedStore."""
+
+        def noticed(payload: str) -> None:
+            sender, _, keys = payload.partition(" ")
+            if sender != str(self.instance.number):
+                changed(keys.split("\n"))
+
+        self.instance.on_learned = noticed
+
+    async def read_some(self, keys: Sequence[str]) -> Sequence[LearnedRow]:
+        """See relay.ports.SharedLearnedStore."""
+        now = self._time.now()
+        return await self._connections.read(lambda connection: learned.read_some(connection, keys, now))
 
     # ---- jobs ----
 
@@ -293,6 +316,7 @@ class PostgresqlSpool:
     async def sweep(self, now: datetime) -> None:
         """Delete old history. To be called now and then."""
         await self._history.delete_old(now)
+        await self.hourly_limits.expire()
 
     @property
     def commits(self) -> int:

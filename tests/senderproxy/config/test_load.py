@@ -13,6 +13,7 @@ from senderproxy.config.load import (
     Problem,
     find_control_socket,
     find_warnings,
+    installation_paths,
     load_config,
     read_settings,
     system_hostname,
@@ -250,6 +251,23 @@ control_socket = "control.sock"
         assert (config.listeners[0].certificate, config.listeners[0].key) == (f"{folder}/c.pem", f"{folder}/k.pem")
         assert config.providers["own"].ca_file == f"{folder}/ca.pem"
         assert config.service.control_socket == f"{folder}/control.sock"
+
+
+def test_a_vault_in_the_database_is_no_path(file: Path) -> None:
+    spool = '[spool]\nengine = "postgresql://senderproxy@localhost/mail"\n'
+    file.write_text(f'[vault]\npath = "database"\nunlock = "passphrase"\n{spool}')
+    config = load_config(file)
+    assert config.vault.in_database
+    assert config.vault.files == "/var/lib/senderproxy/accounts.vault"
+    assert config.vault_name == "postgresql://senderproxy@localhost/mail"
+    file.write_text(f'[vault]\npath = "database"\ndirectory = "database"\nunlock = "passphrase"\n{spool}')
+    assert load_config(file).vault.files == f"{file.parent}/database/accounts.vault"
+    paths = installation_paths(file.read_text(), file.parent)
+    assert (paths.vault, paths.vault_in_database) == (file.parent / "database" / "accounts.vault", True)
+    file.write_text('[vault]\npath = "./database"\nunlock = "passphrase"\n')
+    config = load_config(file)
+    assert not config.vault.in_database
+    assert config.vault.files == config.vault_name == config.vault.path == f"{file.parent}/database"
 
 
 def test_absolute_paths_are_unchanged(file: Path) -> None:

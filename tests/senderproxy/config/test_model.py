@@ -235,6 +235,19 @@ EVERYONE = (
 LAN = {"address": "192.168.1.2:2525", "allow": ["192.168.1.0/24"]}
 
 
+def test_a_vault_in_the_database_needs_one_and_a_folder_needs_such_a_vault() -> None:
+    engine = {"engine": "postgresql://senderproxy@localhost/mail"}
+    needs = (
+        "vault.path: needs a spool in a database server. To fix: write the database server to engine in section"
+        " [spool], or the path of a file to path"
+    )
+    assert conflicts(vault={"path": "database", "unlock": "passphrase"}) == [needs]
+    assert conflicts(vault={"path": "database", "directory": "/srv", "unlock": "passphrase"}, spool=engine) == []
+    assert conflicts(vault={"path": "/x", "directory": "/srv", "unlock": "passphrase"}) == [
+        "vault.directory: has no meaning with a vault in a file. To fix: remove it"
+    ]
+
+
 @pytest.mark.parametrize(
     ("listener", "clients", "expected"),
     [

@@ -52,6 +52,15 @@ async def vanish(spool: PostgresqlSpool) -> None:
     spool._closed = True
 
 
+async def take_over(databases: Databases, spool: PostgresqlSpool, dead: PostgresqlSpool) -> None:
+    """Return when this instance has taken over; the server may need a moment to notice a closed connection."""
+    row = f"SELECT count(*) FROM senderproxy.instance WHERE number = {dead.instance.number}"
+    async with asyncio.timeout(40):
+        while databases.sql(row) != "0":
+            await spool.instance.look()
+            databases.sql(LATER)
+
+
 async def test_two_instances_never_have_the_same_message(databases: Databases, clock: StillClock) -> None:
     target = databases.new()
     async with opened(target, clock) as one, opened(target, clock) as two:

@@ -157,29 +157,30 @@ async def test_a_migration_waits_for_old_instances_and_new_tables_for_new_progra
     databases: Databases, clock: StillClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = migrations.scripts()
+    now = len(own)
     target = databases.new()
-    harmless = "-- oldest: 1\nALTER TABLE message ADD note text"
-    breaking = "-- oldest: 3\nALTER TABLE message DROP note"
+    harmless = f"-- oldest: {now}\nALTER TABLE message ADD note text"
+    breaking = f"-- oldest: {now + 2}\nALTER TABLE message DROP note"
     try:
         async with opened(target, clock) as old:
             monkeypatch.setattr(migrations, "scripts", lambda: [*own, harmless])
-            assert await migrate(databases.target(OWNER), SERVICE) == (1, 2)
+            assert await migrate(databases.target(OWNER), SERVICE) == (now, now + 1)
             await old.accept(arrival("a1"))  # goes on
             monkeypatch.setattr(migrations, "scripts", lambda: [*own, harmless, breaking])
             with pytest.raises(SpoolError, match=r"Instances of an older version still run: .+/"):
                 await migrate(databases.target(OWNER), SERVICE)
-            assert databases.sql("SELECT max(number) FROM senderproxy.format") == "2"
-        assert await migrate(databases.target(OWNER), SERVICE) == (2, 3)
-        assert await migrate(databases.target(OWNER), SERVICE) == (3, 3)
+            assert databases.sql("SELECT max(number) FROM senderproxy.format") == str(now + 1)
+        assert await migrate(databases.target(OWNER), SERVICE) == (now + 1, now + 2)
+        assert await migrate(databases.target(OWNER), SERVICE) == (now + 2, now + 2)
         monkeypatch.setattr(migrations, "scripts", lambda: own)
-        with pytest.raises(SpoolError, match="format 3, which this version is too old for"):
+        with pytest.raises(SpoolError, match=f"format {now + 2}, which this version is too old for"):
             await inspect_database(target)
         monkeypatch.setattr(migrations, "scripts", lambda: [*own, harmless, breaking, harmless])
-        with pytest.raises(SpoolError, match="format 3, this version needs format 4"):
+        with pytest.raises(SpoolError, match=f"format {now + 2}, this version needs format {now + 3}"):
             await inspect_database(target)
     finally:
         databases.sql(
-            "DELETE FROM senderproxy.format WHERE number > 1; ALTER TABLE senderproxy.message DROP IF EXISTS note"
+            f"DELETE FROM senderproxy.format WHERE number > {now}; ALTER TABLE senderproxy.message DROP IF EXISTS note"
         )
 
 

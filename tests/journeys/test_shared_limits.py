@@ -1,0 +1,109 @@
+"""Two services with one database and one account: together they send no more than its hourly limit, and no less."""
+
+import smtplib
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from senderproxy.simulator.server import Simulator
+from tests.crash.cluster import Member
+from tests.journeys.test_postgresql import ANNA, running_simulator
+from tests.peers.packages import POSTGRESQL
+from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.process import LOOPBACK, wait_until, why_not_here
+
+reason = why_not_here(POSTGRESQL / "postgres")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
+
+LIMIT = 60
+
+
+@dataclass
+class Setting:
+    """What a test uses."""
+
+    server: PostgresqlServer
+    simulator: Simulator
+    members: list[Member] = field(default_factory=list)
+
+    def send(self, member: Member, count: int) -> list[int]:
+        """The final replies to so many messages, on one connection."""
+        replies = []
+        with smtplib.SMTP(LOOPBACK, member.port, timeout=60) as client:
+            for number in range(count):
+                try:
+                    client.sendmail(ANNA.login, ["carl@kunde.example"], message(number))
+                except smtplib.SMTPDataError as refused:
+                    replies.append(refused.smtp_code)
+                else:
+                    replies.append(250)
+        return replies
+
+    def send_from_all(self, count: int, clients: int = 3) -> list[int]:
+        """The same from several clients of each service at the same time."""
+        replies: list[int] = []
+        work = [
+            threading.Thread(target=lambda member=member: replies.extend(self.send(member, count)))
+            for member in self.members
+            for _ in range(clients)
+        ]
+        for each in work:
+            each.start()
+        for each in work:
+            each.join()
+        return replies
+
+
+def message(number: int) -> str:
+    return f"From: <{ANNA.login}>\r\nTo: carl@kunde.example\r\nSubject: {number}\r\n\r\nHallo\r\n"
+
+
+@contextmanager
+def running(limit: int) -> Iterator[Setting]:
+    with running_postgresql() as server, running_simulator(ANNA) as simulator, ExitStack() as things:
+        server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
+        section = f"""
+host = "127.0.0.1"
+port = {simulator.port_tls}
+security = "tls"
+ca_file = "{simulator.ca_file}"
+sender_rule = "domain"
+messages_per_hour = {limit}
+
+[spool]
+engine = "postgresql://{SERVICE}@:{server.port}/mail?host={server.socket_folder}"
+"""
+        setting = Setting(server, simulator)
+        for number in range(2):
+            member = Member([ANNA], section)
+            member.makes_tables = not number
+            setting.members.append(things.enter_context(member))
+        yield setting
+
+
+@pytest.fixture
+def setting() -> Iterator[Setting]:
+    with running(LIMIT) as found:
+        yield found
+
+
+def test_two_services_send_exactly_the_limit_together(setting: Setting) -> None:
+    replies = setting.send_from_all(25)
+    assert replies.count(250) == LIMIT
+    assert replies.count(451) == 150 - LIMIT
+    assert len(setting.simulator.received) == LIMIT
+
+
+def test_what_a_killed_service_held_is_not_sent_by_the_other(setting: Setting) -> None:
+    one, two = setting.members
+    assert setting.send(one, 20) == [250] * 20
+    one.kill()
+    wait_until(lambda: "an instance is gone" in two.log(), "the other one has taken over", peer=two)
+    replies = setting.send(two, LIMIT)
+    assert LIMIT - 20 - 6 <= replies.count(250) <= LIMIT - 20
+    assert len(setting.simulator.received) <= LIMIT
+    one.start()
+    assert setting.send(one, 3) == [451] * 3
