@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.crash.cluster import cluster_storm
+from tests.crash.kills import kills
 from tests.peers.packages import POSTGRESQL
 from tests.peers.process import why_not_here
 
@@ -17,7 +17,7 @@ KILLS = 3  # the full run, with the database: python -m tests.crash.cluster
 async def test_nothing_acknowledged_is_lost_when_each_of_three_instances_is_killed() -> None:
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
-    async with cluster_storm(seed) as it:
+    async with kills(seed) as it:
         reckoning = await it.rage(KILLS)
     print(reckoning)
     assert reckoning.lost == []

@@ -22,7 +22,7 @@ import aiosmtplib
 
 from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
-from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultScript, FaultStage, ReplyWith
+from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultScript, FaultStage, ReplyWith, Silence
 from senderproxy.simulator.provider_replies import SEND_LIMIT, UNKNOWN_USER, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
@@ -32,15 +32,16 @@ from senderproxy.tracking.serialize import read_event
 from tests.peers.senderproxy import Senderproxy, VaultAccount
 
 PEOPLE: Final = [f"p{number}@firma.example" for number in range(6)]
+HELD: Final = "held@firma.example"  # whose attempts get no reply to DATA while the weather holds them
 NOBODY: Final = "nobody@kunde.example"
 BUSY: Final = "busy@kunde.example"
 CLIENTS: Final = 3  # of each kind
 ACKNOWLEDGED_PER_KILL: Final = 10  # messages acknowledged before the n-th kill, at least n times as many
 _ACKNOWLEDGED_WITHIN: Final = 120.0  # seconds; one is enough on an idle machine
 SECRET: Final = "geheim-sturm"
-ACCOUNTS: Final = [VaultAccount(person, SECRET) for person in PEOPLE]
+ACCOUNTS: Final = [VaultAccount(person, SECRET) for person in (*PEOPLE, HELD)]
 SETTINGS: Final = SimulatorSettings(
-    mailboxes={person: SimulatedMailbox(SECRET) for person in PEOPLE},
+    mailboxes={person: SimulatedMailbox(SECRET) for person in (*PEOPLE, HELD)},
     recipient_replies={NOBODY: UNKNOWN_USER, BUSY: SEND_LIMIT},
 )
 _ID: Final = re.compile(rb"<(\d+)\.sturm@firma\.example>")
@@ -69,11 +70,14 @@ class Weather(FaultScript):
         super().__init__()
         self._rng = rng
         self.is_fair = False
+        self.holds = False
         self.counts: Counter[str] = Counter()
         self.lost_replies: set[tuple[int, int]] = set()  # session and transaction
 
     def next_action(self, point: FaultPoint) -> FaultAction | None:
         """Drop before, in and after DATA and before the final reply; 421; 450 for some recipients."""
+        if self.holds and point.login == HELD and point.stage is FaultStage.DATA:
+            return Silence()
         if self.is_fair:
             return None
         chance = self._rng.random()
@@ -219,6 +223,8 @@ class Traffic:
         for taken in self._simulator.received:
             if taken.content.find(b"multipart/report") >= 0:
                 self._count_report(taken.content)
+                continue
+            if HELD.encode() in taken.content:  # counted where it was sent
                 continue
             found = _ID.search(taken.content)
             assert found is not None, taken.content[:300]
