@@ -100,8 +100,7 @@ class Cuts:
         """The instance has an attempt before its final dot, and stops it in time; another one takes the message over."""
         it, loop = self.cluster, asyncio.get_running_loop()
         name = await self._hold_one(victim)
-        session = await self._held_session()
-        assert session.ehlo_names == [it.members[victim].hostname]
+        session = await self._held_session(it.members[victim].hostname)
         begun = loop.time()
         self._nets.cut(victim, self._ports if cut.of_provider else self._ports[:1], cut.how)
         it.weather.holds = False
@@ -138,11 +137,13 @@ class Cuts:
             await client.send_message(letter)
         return f"held-{self._letters}@firma.example".encode()
 
-    async def _held_session(self) -> SessionRecord:
+    async def _held_session(self, name: str) -> SessionRecord:
+        """The session of that instance; the provider may not know yet that earlier ones of others have ended."""
         async with asyncio.timeout(60):
             while True:
                 for record in self.cluster.simulator.observations.sessions:
-                    if record.login == HELD and record.ended is None and record.verbs[-1] == "DATA":
+                    waits = record.login == HELD and record.ended is None and record.verbs[-1] == "DATA"
+                    if waits and record.ehlo_names == [name]:
                         return record
                 await asyncio.sleep(0.02)
 
