@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.crash.members import DATABASE, Cluster, Place, cluster
+from tests.crash.members import DATABASE, Cluster, cluster
 from tests.crash.traffic import CLIENTS, Reckoning
 from tests.peers.haproxy import Haproxy, running_database_proxy
 from tests.peers.postgresql import CHECKER, SERVICE, PostgresqlServer, running_postgresql, running_standby
@@ -44,8 +44,8 @@ class Promotion:
 
 
 @asynccontextmanager
-async def promotion(seed: int, members: int = 3) -> AsyncIterator[Promotion]:
-    """So many instances behind haproxy, a primary and its standby."""
+async def promotion(seed: int) -> AsyncIterator[Promotion]:
+    """Three instances behind haproxy, a primary and its standby."""
     with running_postgresql("fsync=on") as primary, running_standby(primary) as standby, reserved_ports(1) as [port]:
         await asyncio.to_thread(primary.sql, f"CREATE ROLE {CHECKER} LOGIN")
         servers = {"db1": primary.port, "db2": standby.port}
@@ -56,10 +56,6 @@ async def promotion(seed: int, members: int = 3) -> AsyncIterator[Promotion]:
             password.write_text("geheim\n", encoding="ascii")
             engine = f"postgresql://{SERVICE}@{LOOPBACK}:{port}/{DATABASE}"
             async with cluster(
-                seed,
-                primary,
-                places=[Place()] * members,
-                engine=engine,
-                more_spool_settings=f'engine_password = "file:{password}"',
+                seed, primary, engine=engine, more_spool_settings=f'engine_password = "file:{password}"'
             ) as it:
                 yield Promotion(it, primary, standby, haproxy)
