@@ -44,8 +44,10 @@ test-arm: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest tests/package/arm64.py $(ARGS)
 
-# Three instances over one database; each, and the database, is killed again and again.
+# Three instances over one database: each, and the database, is killed again and again, also with clocks that are an hour off; a
+# standby is promoted, one instance after the other is upgraded, and (as root) networks are cut. About twenty minutes.
 cluster: $(VENV)/.dev
+	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m tests.crash.cluster $(or $(KILLS),20) $(SEED)
 
 # Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.

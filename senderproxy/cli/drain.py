@@ -25,7 +25,8 @@ from senderproxy.translation import _, ngettext
 
 QUIET: Final = 10.0  # seconds; haproxy has seen three failed checks at 2 s, and a late PROXY header has 5
 _LOOK: Final = 0.5  # seconds between two requests
-_UNDER_WAY: Final = ("clients", "messages", "attempts", "due", "copies")
+_UNDER_WAY: Final = ("clients", "messages", "copies")
+_OF_THE_QUEUE: Final = ("attempts", "due")  # no end comes of them while other instances fill the same queue
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +87,7 @@ def _wait(path: Path, seconds: float) -> int:
             print_progress(_("Waiting: {what} (Ctrl-C ends the wait, not the drain)").format(what=_what(state)))
             time.sleep(min(_LOOK, left))
     print_line(_("Nothing is under way any more: the service can be stopped."))
-    _print_queue(ask_status(path)["queue"])
+    _print_queue(ask_status(path)["queue"], is_shared=state["shared"])
     return EX_OK
 
 
@@ -101,9 +102,14 @@ class QuietTime:
     def seconds(self, state: Answer) -> float:
         """The seconds up to this state, an answer of the service to `drain`; 0 if something is under way."""
         now = self._clock.monotonic()
-        if state["arrived"] != self._arrived or any(state[name] for name in _UNDER_WAY):
+        if state["arrived"] != self._arrived or any(state[name] for name in _counted(state)):
             self._arrived, self._began = state["arrived"], now
         return now - self._began
+
+
+def _counted(state: Answer) -> tuple[str, ...]:
+    """The work whose end is waited for. What is in a shared queue, the other instances send."""
+    return _UNDER_WAY if state["shared"] else (*_UNDER_WAY, *_OF_THE_QUEUE)
 
 
 def _what(state: Answer) -> str:
@@ -117,7 +123,9 @@ def _parts(state: Answer) -> Iterator[str]:
     if count := state["messages"]:
         text = ngettext("{count} message waits for its reply", "{count} messages wait for their replies", count)
         yield text.format(count=count)
-    if count := state["attempts"]:
+    if state["shared"]:
+        pass
+    elif count := state["attempts"]:
         text = ngettext("{count} queued message is being sent", "{count} queued messages are being sent", count)
         yield text.format(count=count)
     elif state["due"]:
@@ -129,12 +137,14 @@ def _parts(state: Answer) -> Iterator[str]:
         yield text.format(count=count)
 
 
-def _print_queue(queue: Answer) -> None:
+def _print_queue(queue: Answer, *, is_shared: bool) -> None:
     if queue["problem"]:
         print_line(queue["problem"])
         return
     print_line(queue_in_words(queue))
-    if queue["waiting"] or queue["held"]:
+    if is_shared:
+        print_line(_("The other instances send what waits in the queue."))
+    elif queue["waiting"] or queue["held"]:
         print_line(
             _("Queued messages stay on this machine, and are tried again at their times while the service runs here.")
         )

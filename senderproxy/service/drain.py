@@ -84,6 +84,7 @@ class Drain:
             "messages": sum(listener.in_progress for listener in listeners),
             "attempts": work.in_progress,
             "due": work.is_due,
+            "shared": self._components.courier.shared_limits is not None,  # other instances send what is in the queue
             "copies": self._components.copies.under_way,
             "arrived": sum(one.counters.connections + one.counters.turned_away for one in listeners),
         }

@@ -51,12 +51,18 @@ class Simulator:
     """Submission server of one provider."""
 
     def __init__(
-        self, settings: SimulatorSettings, script: FaultScript | None = None, *, authority: Authority | None = None
+        self,
+        settings: SimulatorSettings,
+        script: FaultScript | None = None,
+        *,
+        authority: Authority | None = None,
+        address: str = LOOPBACK,
     ) -> None:
         self.settings = settings
         self.script = script or FaultScript()
         self._observations = Observations(self._notify)
         self._clock = SystemClock()
+        self._address = address
         self.authority = authority or Authority.create(self._clock.now())
         self._changed = asyncio.Event()
         self._servers: list[asyncio.Server] = []
@@ -94,7 +100,9 @@ class Simulator:
         """Listen on the same ports as before."""
         loop = asyncio.get_running_loop()
         for place, implicit_tls in enumerate((True, False)):
-            server = await loop.create_server(self._factory(implicit_tls=implicit_tls), LOOPBACK, self._ports[place])
+            server = await loop.create_server(
+                self._factory(implicit_tls=implicit_tls), self._address, self._ports[place]
+            )
             self._ports[place] = server.sockets[0].getsockname()[1]
             self._servers.append(server)
 
@@ -132,7 +140,7 @@ class Simulator:
 
     @property
     def host(self) -> str:
-        return LOOPBACK
+        return self._address
 
     @property
     def port_tls(self) -> int:

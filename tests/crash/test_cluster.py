@@ -4,20 +4,20 @@ import random
 
 import pytest
 
-from tests.crash.cluster import cluster_storm
+from tests.crash.kills import kills
 from tests.peers.packages import POSTGRESQL
 from tests.peers.process import why_not_here
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
-KILLS = 3  # the full run, with the database: python -m tests.crash.cluster
+KILLS = 3  # the full run, with the database, cuts and an upgrade: python -m tests.crash.cluster
 
 
 async def test_nothing_acknowledged_is_lost_when_each_of_three_instances_is_killed() -> None:
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")
-    async with cluster_storm(seed) as it:
+    async with kills(seed) as it:
         reckoning = await it.rage(KILLS)
     print(reckoning)
     assert reckoning.lost == []

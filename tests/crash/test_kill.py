@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from tests.crash.storm import ACKNOWLEDGED_PER_KILL, storm
+from tests.crash.storm import storm
+from tests.crash.traffic import ACKNOWLEDGED_PER_KILL
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from senderproxy.simulator.server import Simulator
-from tests.crash.cluster import Member
+from tests.crash.members import Member
 from tests.journeys.test_postgresql import ANNA, running_simulator
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql

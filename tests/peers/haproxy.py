@@ -1,4 +1,4 @@
-"""haproxy with the configuration of docs/proxy.md, before instances of senderproxy."""
+"""haproxy with the configuration of docs/proxy.md, before instances of senderproxy, or of docs/cluster.md, before the database."""
 
 import contextlib
 import csv
@@ -12,6 +12,7 @@ from tests.peers.packages import HAPROXY, PROJECT
 from tests.peers.process import LOOPBACK, Program, private_folder, wait_until
 
 PAGE: Final = PROJECT / "docs" / "proxy.md"
+DATABASE_PAGE: Final = PROJECT / "docs" / "cluster.md"
 
 
 class Haproxy:
@@ -42,15 +43,19 @@ class Haproxy:
 
 def documented_configuration(address: str, servers: Mapping[str, int], *, faster: bool = True) -> str:
     """The example of the page, with other addresses and checks at a short interval."""
-    block = re.search(r"^```haproxy\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return _example(PAGE, "192.168.1.5:2525", address, servers, "inter 2s" if faster else "")
+
+
+def _example(page: Path, documented: str, address: str, servers: Mapping[str, int], interval: str) -> str:
+    block = re.search(r"^```haproxy\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert block is not None
     text, found = re.subn(r"^ +server .*\n", "", block[1], flags=re.MULTILINE)
     assert found == 2
-    assert text.count("bind 192.168.1.5:2525") == 1
-    text = text.replace("192.168.1.5:2525", address)
-    if faster:
-        assert text.count("inter 2s") == 1
-        text = text.replace("inter 2s", "inter 100ms")
+    assert text.count(f"bind {documented}") == 1
+    text = text.replace(documented, address)
+    if interval:
+        assert text.count(interval) == 1
+        text = text.replace(interval, "inter 100ms")
     return text + "".join(f"    server {name} {LOOPBACK}:{port}\n" for name, port in servers.items())
 
 
@@ -59,12 +64,27 @@ def running_haproxy(
     port: int, servers: Mapping[str, int], *, without: str = "", faster: bool = True
 ) -> Iterator[Haproxy]:
     """haproxy on a port of loopback before the ports of the servers; `without`: a word to leave out; `faster`: checks every 0.1 s."""
+    text = documented_configuration(f"{LOOPBACK}:{port}", servers, faster=faster)
+    if without:
+        assert without in text
+        text = text.replace(without, "")
+    with _running(text, port) as haproxy:
+        yield haproxy
+
+
+@contextlib.contextmanager
+def running_database_proxy(port: int, servers: Mapping[str, int]) -> Iterator[Haproxy]:
+    """haproxy on a port of loopback before a primary of PostgreSQL and its standby; checks every 0.1 s."""
+    with _running(
+        _example(DATABASE_PAGE, "192.168.1.5:5432", f"{LOOPBACK}:{port}", servers, "inter 2s"), port
+    ) as haproxy:
+        yield haproxy
+
+
+@contextlib.contextmanager
+def _running(text: str, port: int) -> Iterator[Haproxy]:
     with private_folder("haproxy") as folder:
         file = folder / "haproxy.cfg"
-        text = documented_configuration(f"{LOOPBACK}:{port}", servers, faster=faster)
-        if without:
-            assert without in text
-            text = text.replace(without, "")
         file.write_text(f"global\n    stats socket {folder}/stats\n\n{text}", encoding="utf-8")
         program = Program("haproxy", [HAPROXY, "-db", "-f", file], folder / "haproxy.log")
         try:

@@ -92,7 +92,8 @@ PACKAGES: Final = (
     "dbus",
     "openssl",
     "e2fsprogs",  # a disk that turns read-only
-    "iproute2",  # a name server in a network of its own
+    "iproute2",  # a name server, and instances, in networks of their own
+    "nftables",  # cuts in these
     "mount",
     "systemd",  # a machine that it boots, for the unit
     "ansible-core",  # runs the role in deploy/ansible

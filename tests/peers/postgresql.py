@@ -1,4 +1,4 @@
-"""PostgreSQL with a cluster of its own, in a private folder.
+"""PostgreSQL with a cluster of its own, in a private folder, and standbys of it.
 
 Guarantees: it answers on a socket in its folder and on a port of loopback when entered. It runs as a user without
 rights if the test is root's: the server refuses root.
@@ -19,30 +19,60 @@ from tests.peers.process import LOOPBACK, Program, private_folder, reserved_port
 
 OWNER: Final = "owner"  # the role that may change tables
 SERVICE: Final = "senderproxy"  # the role of the service
-_TRUSTED: Final = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+CHECKER: Final = "haproxy"  # the role of health checks (docs/cluster.md), made by who needs it
+_TRUSTED: Final = f"""local all all trust
+local replication all trust
+host postgres {CHECKER} 127.0.0.1/32 trust
+host all {OWNER} 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
 _UNSAFE: Final = ("fsync=off", "full_page_writes=off")  # a killed server loses nothing: only the machine's crash would
 
 
 class PostgresqlServer:
     """A server. `socket_folder` is the host of connections without a password."""
 
-    def __init__(self, folder: Path, port: int, settings: Sequence[str]) -> None:
+    def __init__(self, folder: Path, port: int, settings: Sequence[str], more_access: str = "") -> None:
+        self.name = folder.name.replace("-", "_")
         self.socket_folder = folder
         self.port = port
         self._folder = folder
-        self._settings = settings
+        self.settings = settings
+        self._more_access = more_access
         self._program: Program | None = None
 
     def prepare(self) -> None:
-        """Make the cluster. The programs are linked into the folder: nobody may not enter root's cache."""
-        shutil.copytree(POSTGRESQL.parents[3], self._folder / "usr", symlinks=True, copy_function=_link)
-        if os.geteuid() == 0:
-            shutil.chown(self._folder, "nobody", "nogroup")
+        """Make the cluster."""
+        self._link_programs()
         words = ["-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         subprocess.run(
             [*_as_nobody(), self._programs / "initdb", *words], check=True, capture_output=True, cwd="/", timeout=60
         )
-        (self._data / "pg_hba.conf").write_text(_TRUSTED, encoding="ascii")
+        (self._data / "pg_hba.conf").write_text(_TRUSTED + self._more_access, encoding="ascii")
+
+    def prepare_standby(self, primary: "PostgresqlServer") -> None:
+        """Copy another one that runs, in place of `prepare`; it follows the other, under the name of its folder."""
+        self._link_programs()
+        source = f"host={primary.socket_folder} port={primary.port} user=postgres application_name={self.name}"
+        words = ["-D", str(self._data), "-d", source, "-X", "stream", "-R", "--checkpoint=fast", "--no-sync"]
+        subprocess.run(
+            [*_as_nobody(), self._programs / "pg_basebackup", *words],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            timeout=60,
+        )
+
+    def follow_synchronously(self, standby: "PostgresqlServer") -> None:
+        """From now on each commit waits for the standby, which runs."""
+        self.sql(f"ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 ({standby.name})'")
+        self.sql("SELECT pg_reload_conf()")
+        state = f"SELECT sync_state FROM pg_stat_replication WHERE application_name = '{standby.name}'"
+        wait_until(lambda: self.sql(state) == "quorum", "the standby follows")
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        assert self.sql("SELECT pg_promote(wait_seconds => 60)") == "t"
 
     def start(self) -> None:
         """Start it; return when it answers."""
@@ -51,7 +81,7 @@ class PostgresqlServer:
             f"listen_addresses={LOOPBACK}",
             "max_connections=60",
             "shared_buffers=32MB",
-            *self._settings,
+            *self.settings,
         ]
         words = [word for setting in settings for word in ("-c", setting)]
         command: list[str | Path] = [
@@ -101,6 +131,12 @@ class PostgresqlServer:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def _link_programs(self) -> None:
+        """Nobody may not enter root's cache."""
+        shutil.copytree(POSTGRESQL.parents[3], self._folder / "usr", symlinks=True, copy_function=_link)
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, "nobody", "nogroup")
+
     def log(self) -> str:
         """What it has written."""
         return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
@@ -131,14 +167,31 @@ def _link(source: str, target: str) -> str:
 
 
 @contextlib.contextmanager
-def running_postgresql(*settings: str) -> Iterator[PostgresqlServer]:
-    """A server with the roles OWNER and SERVICE, and no database of theirs. `settings`: as `name=value`."""
+def running_postgresql(*settings: str, more_access: str = "") -> Iterator[PostgresqlServer]:
+    """A server with the roles OWNER and SERVICE, and no database of theirs. `settings`: as `name=value`.
+
+    `more_access`: lines of pg_hba.conf.
+    """
     with private_folder("postgresql") as folder, reserved_ports(1) as (port,):
-        server = PostgresqlServer(folder, port, settings or _UNSAFE)
+        server = PostgresqlServer(folder, port, settings or _UNSAFE, more_access)
         server.prepare()
         server.start()
         try:
             server.sql(f"CREATE ROLE {OWNER} LOGIN; CREATE ROLE {SERVICE} LOGIN PASSWORD 'geheim'")
+            yield server
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def running_standby(primary: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """A synchronous standby of that server."""
+    with private_folder("postgresql") as folder, reserved_ports(1) as (port,):
+        server = PostgresqlServer(folder, port, primary.settings)
+        server.prepare_standby(primary)
+        server.start()
+        try:
+            primary.follow_synchronously(server)
             yield server
         finally:
             server.kill()

@@ -81,6 +81,7 @@ class Senderproxy:
         self._program: Program | None = None
         self.environment: dict[str, str] = {}  # what the service finds there beside ours
         self.folder = Path()
+        self.address = LOOPBACK  # of its first listener
         self.port = 0
 
     @classmethod
@@ -301,7 +302,7 @@ hostname = "{self._hostname}"
 unlock = "key-file:{self._key}"
 
 [[listeners]]
-address = "{LOOPBACK}:{self.port}"
+address = "{self.address}:{self.port}"
 {self._listener_settings}
 
 [service]

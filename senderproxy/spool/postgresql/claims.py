@@ -177,11 +177,11 @@ class RowClaims:
             self.give_back(leasing.result())
 
     def give_back(self, found: Sequence[ClaimedRows]) -> None:
-        """End leases without a change of their messages, which are due again. Does not wait."""
+        """End leases without a change of their messages, which are due again. Does not wait; tried until it is done."""
         if not found:
             return
-        ended = asyncio.create_task(self.end([one.leased for one in found]))
-        ended.add_done_callback(lambda task: task.cancelled() or task.exception())
+        leased = [one.leased for one in found]
+        self._leases.give_back(lambda: self.end(leased))
 
     async def end(self, leased: Sequence[RowLease]) -> None:
         """End leases whose messages were not attempted. Raises SpoolError."""

@@ -99,7 +99,13 @@ async def connect(target: DatabaseTarget, **more: str) -> DatabaseConnection:
             ssl=target.tls or False,
             timeout=_CONNECT,
             server_settings={**_SETTINGS, **more},
+            target_session_attrs="primary",  # a standby may lack what the primary has committed
         )
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise SpoolError(
+            _("The database server is a standby: it has not been promoted."),
+            hint=_("Look into the log of the database server."),
+        ) from error
     except (asyncpg.PostgresError, *_LOST, TimeoutError, ValueError) as error:
         raise spool_error(_("The spool's database cannot be reached"), error) from error
     except SpoolError:

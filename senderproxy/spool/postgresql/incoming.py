@@ -8,6 +8,7 @@ Not here: the statements (spool.postgresql.statements), messages that passed thr
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from senderproxy.mail.message import Body, Message
@@ -93,8 +94,7 @@ class SharedIncoming:
         if writing.cancelled() or writing.exception() is not None:
             return
         for one in writing.result():
-            ending = asyncio.create_task(self._end(one))
-            ending.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._leases.give_back(partial(self._end, one))
 
     async def _end(self, leased: RowLease) -> None:
         async def work(connection: DatabaseConnection) -> None:

@@ -18,6 +18,7 @@ from senderproxy.spool.postgresql import statements
 from senderproxy.spool.postgresql.claims import RowClaims
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.instance import Instance
+from senderproxy.spool.postgresql.leases import InstanceLeases
 from senderproxy.spool.postgresql.server_time import ServerTime
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.rows import Row, UnreadableRow
@@ -54,10 +55,13 @@ class _ReadJob:
 class SharedJobs:
     """Jobs as one instance claims them. See relay.ports.Spool."""
 
-    def __init__(self, connections: Connections, instance: Instance, claims: RowClaims, time: ServerTime) -> None:
+    def __init__(
+        self, connections: Connections, instance: Instance, claims: RowClaims, leases: InstanceLeases, time: ServerTime
+    ) -> None:
         self._connections = connections
         self._instance = instance
         self._claims = claims
+        self._leases = leases
         self._time = time
         self._numbers: dict[str, int] = {}  # of leased jobs, by the lease's id
 
@@ -81,14 +85,16 @@ class SharedJobs:
         except asyncio.CancelledError:
             leasing.add_done_callback(self._leased_for_nobody)
             raise
-        claims: list[JobClaim] = []
-        for one in found:
-            if one.claim is None:
-                await self._hold(one)
-            else:
-                self._numbers[one.claim.lease.id] = one.number
-                claims.append(one.claim)
-        return claims
+        try:
+            for one in found:
+                if one.claim is None:
+                    await self._hold(one)
+        except BaseException:
+            self._leases.give_back(lambda: self._give_back(found))
+            raise
+        claims = [(one.number, one.claim) for one in found if one.claim is not None]
+        self._numbers |= {claim.lease.id: number for number, claim in claims}
+        return [claim for _number, claim in claims]
 
     async def _read(self, connection: DatabaseConnection, lease: int, number: int) -> _ReadJob:
         row: Row = tuple(await connection.fetchrow(JOB, number))
@@ -114,8 +120,8 @@ class SharedJobs:
     def _leased_for_nobody(self, leasing: "asyncio.Task[list[_ReadJob]]") -> None:
         if leasing.cancelled() or leasing.exception() is not None:
             return
-        ending = asyncio.create_task(self._give_back(leasing.result()))
-        ending.add_done_callback(lambda task: task.cancelled() or task.exception())
+        found = leasing.result()
+        self._leases.give_back(lambda: self._give_back(found))
 
     async def _give_back(self, found: Sequence[_ReadJob]) -> None:
         async def work(connection: DatabaseConnection) -> None:

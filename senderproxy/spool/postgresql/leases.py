@@ -1,12 +1,19 @@
 """Leases of this instance, as far as it remembers them.
 
-Guarantees: a lease that ended is not remembered. The rows decide: a lease in memory may have been ended by another
-instance (spool.postgresql.instance).
+Guarantees: a lease that ended is not remembered. One that is given back ends in the database too, whatever fails there
+meanwhile; else its message would wait until this process ends. The rows decide: a lease in memory may have been ended
+by another instance (spool.postgresql.instance).
 Not here: the rows (spool.postgresql.claims).
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Final
+
+from senderproxy.relay.ports import SpoolError
+
+_TRY_AGAIN: Final = 1.0  # seconds until leases are given back again after an error of the database
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class InstanceLeases:
 
     on_return: Callable[[str], None] = lambda _: None  # called with the lane of a lease that is given back; empty: any
     _by_id: dict[str, RowLease] = field(default_factory=dict)
+    _returns: set["asyncio.Task[None]"] = field(default_factory=set)
+    _is_closed: bool = False
 
     def take(self, message: RowLease) -> None:
         """Remember a lease."""
@@ -44,3 +53,35 @@ class InstanceLeases:
     def end(self, lease: str) -> None:
         """Forget a lease."""
         self._by_id.pop(lease, None)
+
+    def give_back(self, end: Callable[[], Awaitable[None]]) -> None:
+        """Call `end`, which ends leases in the database, until it succeeds. Does not wait."""
+        if self._is_closed:
+            return
+        task = asyncio.create_task(_until_done(end))
+        self._returns.add(task)
+        task.add_done_callback(self._returned)
+
+    def _returned(self, task: "asyncio.Task[None]") -> None:
+        self._returns.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def close(self) -> None:
+        """Give nothing back any more: the leases end with the instance."""
+        self._is_closed = True
+        tasks = list(self._returns)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+async def _until_done(end: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await end()
+        except SpoolError:
+            await asyncio.sleep(_TRY_AGAIN)
+        else:
+            return

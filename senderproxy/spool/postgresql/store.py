@@ -65,7 +65,7 @@ class PostgresqlSpool:
         self._leases = InstanceLeases()
         self._wakes = Wakes(self._connections, self.instance)
         self._claims = RowClaims(self._connections, self.instance, self._leases, self._time, clock)
-        self._jobs = SharedJobs(self._connections, self.instance, self._claims, self._time)
+        self._jobs = SharedJobs(self._connections, self.instance, self._claims, self._leases, self._time)
         self._incoming = SharedIncoming(self._connections, self.instance, self._leases, self._time)
         self._incoming.keeps_subjects = limits.keep_subjects
         self._history = SharedHistory(self._connections, self._incoming, self._time, limits.history)
@@ -92,6 +92,7 @@ class PostgresqlSpool:
         self._closed = True
         await self._wakes.close()
         await self._history.close()
+        await self._leases.close()
         await self._connections.close()
         await self.instance.close()
 

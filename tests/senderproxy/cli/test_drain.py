@@ -62,7 +62,8 @@ def waiting(office: Office) -> Iterator[subprocess.Popen[str]]:
 
 
 def state(**changed: Any) -> dict[str, Any]:
-    return {"clients": 0, "messages": 0, "attempts": 0, "due": False, "copies": 0, "arrived": 7} | changed
+    nothing = {"clients": 0, "messages": 0, "attempts": 0, "due": False, "copies": 0, "arrived": 7, "shared": False}
+    return nothing | changed
 
 
 def test_quiet_time_begins_again_with_a_client_and_with_work() -> None:
@@ -78,6 +79,17 @@ def test_quiet_time_begins_again_with_a_client_and_with_work() -> None:
         assert quiet.seconds(state(arrived=8, **{name: value})) == 0
         clock.pass_by(timedelta(seconds=QUIET))
         assert quiet.seconds(state(arrived=8)) == QUIET
+
+
+def test_what_is_in_a_shared_queue_is_the_work_of_the_others_too() -> None:
+    clock = StillClock()
+    quiet = QuietTime(clock)
+    shared = state(shared=True, attempts=3, due=True)
+    assert quiet.seconds(shared) == 0
+    clock.pass_by(timedelta(seconds=QUIET))
+    assert quiet.seconds(shared) == QUIET
+    for name in ("clients", "messages", "copies"):
+        assert quiet.seconds(shared | {name: 1}) == 0
 
 
 @pytest.mark.slow

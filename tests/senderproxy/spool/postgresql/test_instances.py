@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from senderproxy.relay.ports import Claim, SpoolError, SpoolUpdate
+from senderproxy.spool.postgresql.claims import ClaimedRows
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.store import PostgresqlSpool
 from senderproxy.tracking.record import Lane, Query
@@ -239,3 +240,26 @@ async def test_idle_connections_that_the_server_ended_are_replaced(databases: Da
             await asyncio.sleep(0)
         assert await connections.read(work) == 42
     await connections.close()
+
+
+async def test_what_is_given_back_while_the_database_is_away_is_due_when_it_returns(
+    databases: Databases, clock: StillClock
+) -> None:
+    target = databases.new()
+    with private_folder("line") as folder:
+        async with cut_line(target, folder) as (line, through), opened(through, clock) as spool:
+            await spool.accept(arrival("a1"))
+            [claim] = await spool.claim(ANNA, 1)
+            leased = spool._leases.find(claim.lease.id)
+            assert leased is not None
+            await line.stop()
+            spool._connections.abandon()
+            spool._claims.give_back([ClaimedRows(leased, (), ())])
+            await until(lambda: spool._connections.problem is not None)
+            async with opened(target, clock) as other:
+                assert await other.claim(ANNA, 1) == []
+                await line.start(folder)
+                async with asyncio.timeout(40):
+                    while not (found := await other.claim(ANNA, 1)):
+                        await asyncio.sleep(0.02)
+                assert [one.submission.id for one in found] == ["a1"]

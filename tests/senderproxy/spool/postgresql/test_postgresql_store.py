@@ -21,7 +21,7 @@ from senderproxy.tracking.record import Query, RecipientStatus
 from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import StillClock
 from tests.peers.certificates import Authority
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql, running_standby
 from tests.peers.process import private_folder
 from tests.ports.test_spool import ANNA, CARL
 from tests.senderproxy.spool.postgresql.open_spool import Databases, opened
@@ -255,6 +255,18 @@ async def test_a_server_without_tls_gets_no_password(databases: Databases) -> No
     target = DatabaseTarget("127.0.0.1", databases.server.port, SERVICE, "spool", password, tls)
     with pytest.raises(SpoolError, match="rejected SSL"):
         await connect(target)
+
+
+async def test_a_standby_is_not_used_until_it_is_promoted() -> None:
+    """It may lack what the primary has committed: a COMMIT without an answer would be taken for one that failed."""
+    with running_postgresql() as primary, running_standby(primary) as standby:
+        target = DatabaseTarget(str(standby.socket_folder), standby.port, SERVICE, "postgres")
+        with pytest.raises(SpoolError, match="is a standby"):
+            await connect(target)
+        primary.kill()
+        standby.promote()
+        connection = await connect(target)
+        await connection.close()
 
 
 # ---- time ----
