@@ -226,7 +226,9 @@ def build_components(
         courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
     else:  # other instances use the accounts too
         with late_import():
+            from senderproxy.accounts.shared_refresh_tokens import SharedRefreshTokens
             from senderproxy.delivery.shared_quota import SharedLimits
+        tokens.share(SharedRefreshTokens)
         courier.share_limits(SharedLimits(clock))
         facts.is_shared = True
         learned.share(learned_accounts.STATE, facts)

@@ -69,7 +69,7 @@ class WithDatabase(Senderproxy):
         (self.folder / "database.password").touch(0o600)
         (self.folder / "database.password").write_text(f"{PASSWORD}\n", encoding="ascii")
         found = self.command("spool", "migrate", "--owner", OWNER, "--password-stdin", standard_input=f"{PASSWORD}\n")
-        assert found == "The tables have format 3 now.\n"
+        assert found == "The tables have format 5 now.\n"
 
 
 @pytest.fixture
