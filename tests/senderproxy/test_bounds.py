@@ -92,6 +92,8 @@ FILLED_ELSEWHERE = {
     "recent_counts.RecentCount._parts": "test_recent_counts.py",
     "recent_counts.RecentCounts._counts": "test_recent_counts.py",
     "relay.repeated_refusals.RepeatedRefusals._periods": "relay/test_repeated_refusals.py",
+    "listener.login_throttle.LoginThrottle._cleared": "listener/test_login_throttle.py",
+    "relay.counts_of_others.CountsOfOthers._times": "relay/test_counts_of_others.py",
     "rewriting.mime_walker.MimeWalker._boundaries": "rewriting/test_transfer_encoding.py",
     "rewriting.mime_walker.MimeWalker._header": "rewriting/test_transfer_encoding.py",
     "rewriting.transfer_encoding._Undecided._kept": "rewriting/test_transfer_encoding.py",

@@ -234,7 +234,7 @@ class PostgresqlSpool:
 
         async def work(connection: DatabaseConnection) -> None:
             await learned.write(connection, rows, now)
-            await learned.notify(connection, self.instance.number, (key for key in rows if rows[key] is not None))
+            await learned.notify(connection, self.instance.number, rows)
 
         async def was_committed(_connection: DatabaseConnection) -> bool:
             return False  # the caller writes them again

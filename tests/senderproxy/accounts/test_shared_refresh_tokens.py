@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -124,7 +125,7 @@ async def test_parallel_refreshes_of_several_instances_spend_each_token_once(
         for generation in range(1, 6):
             found = await asyncio.gather(*(member.token() for member in members for _ in range(5)))
             assert set(found) == {f"geheim-a{generation}"}
-            o.office.clock.passed += 3590
+            o.office.clock.pass_by(timedelta(seconds=3590))
         assert o.server.spent == {f"geheim-r{number}": 1 for number in range(5)}
         assert not o.server.has_ended
 
@@ -171,7 +172,7 @@ async def test_a_stale_access_token_is_renewed_once_for_all(databases: Databases
         one, two = await o.join(), await o.join()
         account = o.office.account("anna")
         assert (await one.token(), await two.token()) == ("geheim-a1", "geheim-a1")
-        o.office.clock.passed += 100
+        o.office.clock.pass_by(timedelta(seconds=100))
         assert one.tokens.refused(account, AccessToken("geheim-a1"))
         assert two.tokens.refused(account, AccessToken("geheim-a1"))
         assert set(await asyncio.gather(one.token(), two.token())) == {"geheim-a2"}
@@ -271,7 +272,7 @@ async def test_an_access_token_in_memory_lasts_while_the_database_is_away(databa
         one = await o.join()
         assert await one.token() == "geheim-a1"
         one.spool.instance._lose()
-        o.office.clock.passed += 3100  # it would be renewed
+        o.office.clock.pass_by(timedelta(seconds=3100))  # it would be renewed
         assert await one.token() == "geheim-a1"
 
 
@@ -282,7 +283,7 @@ async def test_a_rotated_token_in_the_file_of_a_machine_is_spent_first(databases
         one = await o.join()
         grants = o.office.path.with_name("accounts.vault.grants")
         grants.rename(one.tokens._local._path)
-        o.office.clock.passed += 3590
+        o.office.clock.pass_by(timedelta(seconds=3590))
         assert await one.token() == "geheim-a2"
         assert o.server.spent == {"geheim-r0": 1, "geheim-r1": 1}
 
