@@ -60,6 +60,10 @@ class SharedLearnedSource(LearnedSource, Protocol):
         """
         ...
 
+    def gone(self, subject: str) -> None:  # noqa: ARG002  for those that have one
+        """Another instance has deleted its fact. Most kinds have no use for that."""
+        return
+
 
 def ignore_change(_subject: str) -> None:
     """Notify no one: for a component whose facts are not kept."""

@@ -185,6 +185,12 @@ GRANT_NOT_STORED: Final = LogEvent(
     ("account", "why"),
 )
 GRANTS_STORED: Final = LogEvent("grants_stored", Severity.INFO, "refresh tokens stored that the disk had refused")
+GRANT_LEASE_ENDED: Final = LogEvent(
+    "grant_lease_ended",
+    Severity.WARNING,
+    "new refresh token not stored: another instance has taken over; its account may need a new consent",
+    ("grant",),
+)
 GRANT_FILE_UNREADABLE: Final = LogEvent(
     "grant_file_unreadable",
     Severity.ERROR,

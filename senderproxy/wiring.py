@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 from senderproxy.accounts.access_tokens import VaultTokens
@@ -34,6 +35,7 @@ from senderproxy.listener import login_throttle
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
 from senderproxy.relay import loop_guard, sender_rejected
 from senderproxy.relay.attempt import MessageRelay
+from senderproxy.relay.counts_of_others import CountsOfOthers
 from senderproxy.relay.decide import Rules
 from senderproxy.relay.dsn_queueing import ReportBuilder
 from senderproxy.relay.intake import Handling, Mode, RelayIntake
@@ -226,15 +228,22 @@ def build_components(
         courier.observers.use = learned.register(learned_accounts.USE, courier.hourly_use(), adds=True)
     else:  # other instances use the accounts too
         with late_import():
+            from senderproxy.accounts.shared_refresh_tokens import SharedRefreshTokens
             from senderproxy.delivery.shared_quota import SharedLimits
+        tokens.share(SharedRefreshTokens)
         courier.share_limits(SharedLimits(clock))
         facts.is_shared = True
         learned.share(learned_accounts.STATE, facts)
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))
-    throttle = LoginThrottle(ThrottleLimits(), accounts.derive_key("client-login"))
+    others = None if config.spool.engine == SQLITE_ENGINE else CountsOfOthers(token_hex(8))
+    throttle = LoginThrottle(ThrottleLimits(), accounts.derive_key("client-login"), others)
     throttle.changed = learned.register(login_throttle.LEARNED_KIND, throttle)
     relay.rejected_senders.changed = learned.register(sender_rejected.LEARNED_KIND, relay.rejected_senders)
     intake.loop_guard.changed = learned.register(loop_guard.LEARNED_KIND, intake.loop_guard)
+    if others is not None:
+        intake.loop_guard.others = CountsOfOthers(others.own)
+        learned.share(login_throttle.LEARNED_KIND, throttle)
+        learned.share(loop_guard.LEARNED_KIND, intake.loop_guard)
     copies = SentCopies(accounts, tokens, relay.contents, lambda: relay.rules, clock)
     intake.copies.on_copy = runner.results.on_copy = copies.stored
     straight = StraightPath(accounts, courier, relay, intake, clock)

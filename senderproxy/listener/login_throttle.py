@@ -4,7 +4,8 @@ Guarantees: a host or a user name with too many failed logins is locked until th
 name is treated alike whether it exists or not; memory is bounded. A host that has logged in lately is trusted: failed
 logins of others never lock it, and its own lock only the name at this host. Times are arguments, in seconds of one
 clock. Locks and trust outlive a restart; names and hosts are stored as keyed digests, because a person may have typed
-the password as the name.
+the password as the name. Where several instances serve the clients, the failures of all count; the others know them
+within a second or two.
 Not here: the check of a password (listener.client_auth), the limit per connection (wire.dialogue), the table that
 outlives a restart (relay.learned_state).
 """
@@ -14,7 +15,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from senderproxy.learned import Fact, Instant, LearnedSource, Notify, clamp, duration, ignore_change
+from senderproxy.learned import Fact, Instant, Notify, SharedLearnedSource, clamp, duration, ignore_change
+from senderproxy.relay.counts_of_others import CountsOfOthers
 
 LEARNED_KIND: Final = "client-login"  # of the facts about failures and trust
 _MAX_ENTRIES: Final = 10_000  # hosts and names; more than any office has, and a bound on memory under attack
@@ -35,15 +37,17 @@ class ThrottleLimits:
     trust: float = 30 * 86_400.0  # seconds from a successful login in which its host is trusted: a holiday
 
 
-class LoginThrottle(LearnedSource):
+class LoginThrottle(SharedLearnedSource):
     """Counter of failed logins by host and by user name; of a trusted host, by both together.
 
     `key` makes the digests; with the same one after a restart, stored locks are found again. `changed` is called with
-    the subject of a fact that has changed.
+    the subject of a fact that has changed. `others`: the failures at other instances; None: there is none.
     """
 
-    def __init__(self, limits: ThrottleLimits, key: bytes = b"") -> None:
+    def __init__(self, limits: ThrottleLimits, key: bytes = b"", others: CountsOfOthers | None = None) -> None:
         self.changed: Notify = ignore_change
+        self._others = others
+        self._cleared: dict[str, float] = {}  # when the failures of all instances were forgotten, by digest
         self._limits = limits
         self._key = key
         self._failures: dict[str, deque[float]] = {}  # by digest
@@ -59,8 +63,9 @@ class LoginThrottle(LearnedSource):
         for key in self._keys(host, user, now):
             times = self._failures.setdefault(key, deque(maxlen=self._limits.failures))
             times.append(now)
-            counts.append(len(times))
-            self.changed(f"{_FAILURES}{key}")
+            of_all = times if self._others is None else self._of_all(key, now)
+            counts.append(min(len(of_all), self._limits.failures))
+            self._note(key)
         if len(self._failures) > _MAX_ENTRIES:
             self._forget_old(now)
         return min(self._limits.first_delay * 2.0 ** (max(counts) - 1), self._limits.longest_delay)
@@ -72,8 +77,8 @@ class LoginThrottle(LearnedSource):
         """
         source = self._digest("host", host)
         forgotten = self._at_host(host, user) if self._trusts(source, now) else self._digest("user", user)
-        if forgotten in self._failures:
-            self._forget(forgotten)
+        if forgotten in self._failures or self._of_all(forgotten, now):
+            self._clear(forgotten, now)
         last = self._trusted.pop(source, None)
         self._trusted[source] = now
         if last is None or now // _TRUST_WRITTEN != last // _TRUST_WRITTEN:
@@ -90,12 +95,21 @@ class LoginThrottle(LearnedSource):
         if subject.startswith(_TRUST):
             last = self._trusted.get(subject.removeprefix(_TRUST))
             return None if last is None else {"age": round(at.monotonic - last)}
-        times = self._failures.get(subject.removeprefix(_FAILURES), ())
+        key, instance = self._parts(subject)
+        if instance != self._own:
+            return None  # of another one, and out of date
+        times = self._failures.get(key, ())
         ages = [round(at.monotonic - time, 1) for time in times if at.monotonic - time < self._limits.window]
-        return {"ages": ages} if ages else None
+        fact: dict[str, object] = {"ages": ages} if ages else {}
+        cleared = self._cleared.get(key)
+        if cleared is not None and at.monotonic - cleared < self._limits.window:
+            fact["cleared"] = round(at.monotonic - cleared, 1)
+        return fact or None
 
     def restore(self, subject: str, fact: Fact, written: Instant) -> bool:
         """See learned.LearnedSource."""
+        if self._others is not None and not subject.startswith(_TRUST):
+            return self._take_over(*self._parts(subject), fact, written)
         if max(len(self._failures), len(self._trusted)) >= _MAX_ENTRIES:
             return False
         if subject.startswith(_TRUST):
@@ -110,6 +124,73 @@ class LoginThrottle(LearnedSource):
             return False
         self._failures[subject.removeprefix(_FAILURES)] = deque(times, maxlen=self._limits.failures)
         return True
+
+    # ---- several instances ----
+
+    def follow(self, subject: str, fact: Fact, written: Instant) -> None:
+        """See learned.SharedLearnedSource."""
+        if not subject.startswith(_TRUST):
+            self._take_over(*self._parts(subject), fact, written)
+            return
+        source, last = subject.removeprefix(_TRUST), written.monotonic - duration(fact, "age", self._limits.trust)
+        if last > self._trusted.pop(source, last - 1):
+            self._trusted[source] = last
+
+    def gone(self, subject: str) -> None:
+        """See learned.SharedLearnedSource."""
+        if self._others is not None and not subject.startswith(_TRUST):
+            self._others.replace(*self._parts(subject), ())
+
+    def _take_over(self, key: str, instance: str, fact: Fact, written: Instant) -> bool:
+        """Replace what is known of one other instance; False if all of it is too old."""
+        if self._others is None or instance == self._own:
+            return True
+        window = self._limits.window
+        if "cleared" in fact:
+            self._forget_until(key, written.monotonic - duration(fact, "cleared", window))
+        ages = [clamp(age, window) for age in fact.get("ages", ())][-self._limits.failures :]
+        times = [written.monotonic - age for age in ages if age + written.elapsed < window]
+        self._others.replace(key, instance, times)
+        return bool(times) or fact.get("cleared", window) + written.elapsed < window
+
+    def _forget_until(self, key: str, cleared: float) -> None:
+        """A login of this name at another instance has succeeded."""
+        if self._others is not None:
+            self._others.forget_until(key, cleared)
+        own = self._failures.get(key)
+        if own is not None and own[0] <= cleared:
+            self._failures[key] = deque((time for time in own if time > cleared), maxlen=self._limits.failures)
+            if not self._failures[key]:
+                del self._failures[key]
+            self._note(key)
+
+    def _clear(self, key: str, now: float) -> None:
+        """Forget the failures of a name, at the other instances too."""
+        self._failures.pop(key, None)
+        if self._others is not None:
+            self._others.forget_until(key, now)
+            self._cleared.pop(key, None)
+            self._cleared[key] = now
+            while len(self._cleared) > _MAX_ENTRIES:
+                del self._cleared[next(iter(self._cleared))]
+        self._note(key)
+
+    @property
+    def _own(self) -> str:
+        return "" if self._others is None else self._others.own
+
+    def _parts(self, subject: str) -> tuple[str, str]:
+        """The digest, and the instance whose failures they are; empty without others."""
+        key, _blank, instance = subject.removeprefix(_FAILURES).partition(" ")
+        return key, instance
+
+    def _note(self, key: str) -> None:
+        self.changed(f"{_FAILURES}{key} {self._own}".rstrip())
+
+    def _of_all(self, key: str, now: float) -> list[float]:
+        """The failures in the window, at all instances."""
+        own = [time for time in self._failures.get(key, ()) if time > now - self._limits.window]
+        return own if self._others is None else [*own, *self._others.since(key, now - self._limits.window)]
 
     # ---- parts ----
 
@@ -133,14 +214,17 @@ class LoginThrottle(LearnedSource):
 
     def _locked_for(self, key: str, now: float) -> float:
         times = self._failures.get(key)
-        if times is None:
+        if times is not None:
+            while times and times[0] <= now - self._limits.window:
+                times.popleft()
+            if not times:
+                self._forget(key)
+        elif self._others is None:
             return 0.0
-        while times and times[0] <= now - self._limits.window:
-            times.popleft()
-        if not times:
-            self._forget(key)
+        of_all = self._of_all(key, now)
+        if len(of_all) < self._limits.failures:
             return 0.0
-        return times[0] + self._limits.window - now if len(times) >= self._limits.failures else 0.0
+        return sorted(of_all)[-self._limits.failures] + self._limits.window - now
 
     def _forget_old(self, now: float) -> None:
         """Forget entries outside the window; if that is not enough, the older half."""
@@ -152,4 +236,4 @@ class LoginThrottle(LearnedSource):
 
     def _forget(self, key: str) -> None:
         del self._failures[key]
-        self.changed(f"{_FAILURES}{key}")
+        self._note(key)

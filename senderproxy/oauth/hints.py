@@ -28,6 +28,7 @@ SENTENCES: Final[Mapping[RefusalCause, str]] = MappingProxyType(
     {
         RefusalCause.AWAY: "cannot give a token at the moment to",
         RefusalCause.GRANT_FILE: "was not asked for a token, because the newest refresh token cannot be read, of",
+        RefusalCause.GRANT_DATABASE: "was not asked for a token, because the database has none to be used now, of",
         RefusalCause.INVALID_ANSWER: "sent no valid answer to the token request of",
         RefusalCause.GRANT_ENDED: "has ended the consent of",
         RefusalCause.PASSWORD_CHANGED: "has ended the consent, because the password was changed, of",
@@ -55,6 +56,7 @@ _HINTS: Final[Mapping[RefusalCause, str]] = MappingProxyType(
     {
         RefusalCause.AWAY: N_("nothing: it is tried again"),
         RefusalCause.GRANT_FILE: N_("correct what is said about the grant file; it is tried again"),
+        RefusalCause.GRANT_DATABASE: N_("correct what is said about the database; it is tried again"),
         RefusalCause.INVALID_ANSWER: N_(
             "check the address of the token endpoint, and a proxy in between: senderproxy oauth show {application}"
         ),

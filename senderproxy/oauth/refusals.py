@@ -21,6 +21,7 @@ class RefusalCause(Enum):
 
     AWAY = "server away"  # it reports a fault of its own, or too many requests
     GRANT_FILE = "grant file"  # the server was not asked: the newest refresh token cannot be read
+    GRANT_DATABASE = "grant database"  # the server was not asked: the same, where several instances share it
     INVALID_ANSWER = "invalid answer"  # not an answer of a token endpoint
     GRANT_ENDED = "grant ended"  # refresh token or code used, expired, revoked, or replaced
     PASSWORD_CHANGED = "password changed"  # which ended the grant
@@ -45,7 +46,13 @@ class RefusalCause(Enum):
 
 
 TEMPORARY: Final = frozenset(
-    {RefusalCause.AWAY, RefusalCause.GRANT_FILE, RefusalCause.INVALID_ANSWER, RefusalCause.CLOCK}
+    {
+        RefusalCause.AWAY,
+        RefusalCause.GRANT_FILE,
+        RefusalCause.GRANT_DATABASE,
+        RefusalCause.INVALID_ANSWER,
+        RefusalCause.CLOCK,
+    }
 )
 
 

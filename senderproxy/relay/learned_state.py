@@ -110,8 +110,12 @@ class LearnedState:
                 batch = list(self._noticed)[:_BATCH]
                 for key in batch:
                     del self._noticed[key]
-                for row in await store.read_some(batch):
+                rows = await store.read_some(batch)
+                for row in rows:
                     self._take_over(row)
+                for key in set(batch) - {row.key for row in rows}:
+                    kind, _slash, subject = key.partition("/")
+                    self._shared[kind].gone(subject)
         except SpoolError as error:  # what was missed is noticed here, as without other instances
             self._log_failure(error.message, error.hint)
         finally:

@@ -4,7 +4,8 @@ Guarantees: within an hour, at most the configured number of bounces and automat
 recipient; memory is bounded, and given back after the hour. An automatic reply above the limit is refused, which ends
 the loop: no report is sent to a null reverse-path (RFC 5321 section 4.5.5). A report or journal above it is deferred,
 because nothing else tells of its contents. Needed because a null reverse-path that had to be rewritten can be answered.
-The counts outlive a restart.
+The counts outlive a restart. Where several instances take messages, those of all count; the others know them within a
+second or two.
 Not here: the reports that a delay or failure requires (dsn.report_policy), the hop count (relay.decide).
 RFC 3834 sections 2 and 5, RFC 6522.
 """
@@ -14,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from senderproxy.learned import Fact, Instant, LearnedSource, Notify, clamp, ignore_change
+from senderproxy.learned import Fact, Instant, Notify, SharedLearnedSource, clamp, ignore_change
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.reply import Reply, reply
+from senderproxy.relay.counts_of_others import CountsOfOthers
 
 LEARNED_KIND: Final = "loop"  # of the facts about the pairs
 _HOUR: Final = 3600.0  # seconds
@@ -64,16 +66,17 @@ class LimitedPair:
     monotonic: float
 
 
-class LoopGuard(LearnedSource):
+class LoopGuard(SharedLearnedSource):
     """Counts of automatic responses in the last hour, for each pair of author and recipient.
 
-    `changed` is called with the subject of a fact that has changed: a pair's digest.
+    `changed` is called with the subject of a fact that has changed: a pair's digest, and this instance beside others.
     """
 
     def __init__(self) -> None:
         self.changed: Notify = ignore_change
         # Times, by pair: that of a queued message is when it is due. The pair that was counted last is the last one.
         self._sent: dict[str, list[float]] = {}
+        self.others: CountsOfOthers | None = None  # None: there is no other instance
         self._limited: dict[str, LimitedPair] = {}  # the pair that was limited last is the last one
 
     def check(
@@ -92,7 +95,7 @@ class LoopGuard(LearnedSource):
         self.expire(monotonic)
         pairs = [_pair(author, recipient) for recipient in recipients]
         for pair, recipient in zip(pairs, recipients, strict=True):
-            times = self._recent(pair, monotonic)
+            times = self._of_all(pair, monotonic)
             if len(times) >= per_hour:
                 self._note(pair, author, recipient, per_hour, monotonic, can_wait=can_wait)
                 sent = f"{author} has sent {recipient.key} {per_hour} automatic messages within an hour."
@@ -108,14 +111,14 @@ class LoopGuard(LearnedSource):
 
     def count(self, author: Address, recipient: ForwardPath, monotonic: float) -> int:
         """The automatic messages of the author to the recipient in the last hour, queued ones included."""
-        return len(self._recent(_pair(author, recipient), monotonic))
+        return len(self._of_all(_pair(author, recipient), monotonic))
 
     def reserve(self, author: Address, recipients: Sequence[ForwardPath], per_hour: int, monotonic: float) -> float:
         """Count a message above the limit that is queued; the seconds until it may be sent."""
         pairs = [_pair(author, recipient) for recipient in recipients]
         due = monotonic
         for pair in pairs:
-            times = self._recent(pair, monotonic)
+            times = self._of_all(pair, monotonic)
             if len(times) >= per_hour:
                 due = max(due, times[-per_hour] + _HOUR)
         if due - monotonic > _HORIZON:
@@ -144,13 +147,16 @@ class LoopGuard(LearnedSource):
             if times is None:
                 continue
             times.pop()
-            self.changed(pair)
+            self._tell(pair)
             if not times:
                 del self._sent[pair]
 
     def fact(self, subject: str, at: Instant) -> Fact | None:
         """See learned.LearnedSource. Ages in seconds; negative for a message that is due later."""
-        ages = [round(at.monotonic - sent, 1) for sent in self._recent(subject, at.monotonic)]
+        pair, _blank, instance = subject.partition(" ")
+        if instance != ("" if self.others is None else self.others.own):
+            return None  # of another one, and out of date
+        ages = [round(at.monotonic - sent, 1) for sent in self._recent(pair, at.monotonic)]
         ages = ages[-_WRITTEN_LIMIT:]
         return {"ages": ages} if ages else None
 
@@ -158,10 +164,24 @@ class LoopGuard(LearnedSource):
         """See learned.LearnedSource."""
         times = sorted(written.monotonic - clamp(age + _HORIZON, _HORIZON + _HOUR) + _HORIZON for age in fact["ages"])
         hour_ago = written.monotonic + written.elapsed - _HOUR
+        if self.others is not None:
+            pair, _blank, instance = subject.partition(" ")
+            self.others.replace(pair, instance, times)
+            return bool(times) and times[-1] > hour_ago
         if not times or times[-1] <= hour_ago or len(self._sent) >= PAIRS_LIMIT:
             return False
         self._sent[subject] = times
         return True
+
+    def follow(self, subject: str, fact: Fact, written: Instant) -> None:
+        """See learned.SharedLearnedSource."""
+        self.restore(subject, fact, written)
+
+    def gone(self, subject: str) -> None:
+        """See learned.SharedLearnedSource."""
+        if self.others is not None:
+            pair, _blank, instance = subject.partition(" ")
+            self.others.replace(pair, instance, ())
 
     def limited(self, monotonic: float) -> list[LimitedPair]:
         """The pairs with messages above the limit in the last hour, the latest one first."""
@@ -173,7 +193,7 @@ class LoopGuard(LearnedSource):
             times = [*self._recent(pair, monotonic), at]
             self._sent.pop(pair, None)
             self._sent[pair] = times
-            self.changed(pair)
+            self._tell(pair)
         while len(self._sent) > PAIRS_LIMIT:
             self._forget(next(iter(self._sent)))
 
@@ -191,9 +211,17 @@ class LoopGuard(LearnedSource):
     def _recent(self, pair: str, monotonic: float) -> list[float]:
         return [sent for sent in self._sent.get(pair, ()) if sent > monotonic - _HOUR]
 
+    def _of_all(self, pair: str, monotonic: float) -> list[float]:
+        """The times at all instances."""
+        own = self._recent(pair, monotonic)
+        return own if self.others is None else sorted([*own, *self.others.since(pair, monotonic - _HOUR)])
+
     def _forget(self, pair: str) -> None:
         del self._sent[pair]
-        self.changed(pair)
+        self._tell(pair)
+
+    def _tell(self, pair: str) -> None:
+        self.changed(pair if self.others is None else f"{pair} {self.others.own}")
 
 
 def _pair(author: Address, recipient: ForwardPath) -> str:

@@ -1,11 +1,12 @@
 """Interfaces to the state that several instances share, with their guarantees. PURE.
 
-Not here: the use of the shared state (delivery.shared_quota, delivery.shared_connections), the database
-(spool.postgresql.hourly_limits, spool.postgresql.connection_slots).
+Not here: the use of the shared state (delivery.shared_quota, delivery.shared_connections,
+accounts.shared_refresh_tokens), the database (spool.postgresql.hourly_limits, spool.postgresql.connection_slots,
+spool.postgresql.grants).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -116,4 +117,57 @@ class ConnectionSlots(Protocol):
 
     async def report(self, account: str, open_now: int, *, is_answer: bool) -> None:
         """Report the number of sessions. `is_answer`: others wait for it. Raises SpoolError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """The tokens of one grant as they are stored. `version`: the number of writes; 0: there was none.
+
+    `lease`: with it this instance alone may spend the refresh token; None: another one may, or the caller has not seen
+    this version. `age`: seconds since the write; negative after a step of the clock.
+    """
+
+    version: int
+    sealed: bytes = field(repr=False)
+    age: float
+    lease: int | None
+
+
+class SharedGrants(Protocol):
+    """The tokens of grants whose refresh tokens may be spent once, in a database that several instances share.
+
+    Guarantees: one instance at a time has the lease of a grant. It ends with its use, or with the leases of the
+    instance, but not before a request that was begun at once has ended. A call raises SpoolError if it had no effect.
+    """
+
+    def on_change(self, changed: Callable[[str], None]) -> None:
+        """Call `changed` with a grant of which another instance has ended its lease."""
+        ...
+
+    async def take(self, grant: str, seen: int) -> GrantRow:
+        """Read the row; take the lease if `seen` is its version and no other instance has it."""
+        ...
+
+    async def put(self, grant: str, lease: int, sealed: bytes) -> int | None:
+        """Store the tokens and end the lease; the new version. None: the lease had ended, and nothing was stored.
+
+        A call with the same octets again has the same result.
+        """
+        ...
+
+    async def give_back(self, grant: str, lease: int) -> None:
+        """End the lease, unless it has ended: there is nothing to store."""
+        ...
+
+    async def read_all(self, grants: Collection[str]) -> Sequence[tuple[str, bytes]]:
+        """The stored tokens of these grants, as they are sealed."""
+        ...
+
+    async def reseal(self, grant: str, before: bytes, sealed: bytes) -> None:
+        """Replace these octets by the same tokens under another seal, unless they have changed."""
+        ...
+
+    async def remove(self, grants: Collection[str]) -> None:
+        """Delete the rows of grants that are no more."""
         ...

@@ -210,6 +210,7 @@ class ServiceSpool:
             assert self._components.courier.shared_limits is not None
             self._components.courier.shared_limits.use(spool.hourly_limits)
             self._components.courier.shared_connections = SharedConnections(spool.connection_slots)
+            self._components.tokens.use_database(spool.grants)
             self._components.learned.follow(spool)
             spool.on_leases(self._lease_guard.lost, self._lease_guard.regained)
             return spool

@@ -92,6 +92,8 @@ FILLED_ELSEWHERE = {
     "recent_counts.RecentCount._parts": "test_recent_counts.py",
     "recent_counts.RecentCounts._counts": "test_recent_counts.py",
     "relay.repeated_refusals.RepeatedRefusals._periods": "relay/test_repeated_refusals.py",
+    "listener.login_throttle.LoginThrottle._cleared": "listener/test_login_throttle.py",
+    "relay.counts_of_others.CountsOfOthers._times": "relay/test_counts_of_others.py",
     "rewriting.mime_walker.MimeWalker._boundaries": "rewriting/test_transfer_encoding.py",
     "rewriting.mime_walker.MimeWalker._header": "rewriting/test_transfer_encoding.py",
     "rewriting.transfer_encoding._Undecided._kept": "rewriting/test_transfer_encoding.py",
@@ -103,7 +105,7 @@ CONFIGURED = {
     "alerts.mail.MailContext.names",  # addresses of accounts
     "alerts.policy.AlertPolicy._sent",  # max_per_hour
     "alerts.weekly.WeeklySums._totals",  # accounts
-    "accounts.access_tokens.VaultTokens._unsaved",  # grants
+    "accounts.refresh_tokens.LocalRefreshTokens._unsaved",  # grants
     "accounts.vault_accounts._Snapshot.applications",
     "footer.footer.FooterTable._by_sender",  # senders of footers
     "metrics.counts.Counts._accept",  # listeners, NAMES_LIMIT
@@ -136,6 +138,10 @@ CONFIGURED = {
     "delivery.opening.SessionOpener.accepted_mechanism",
     "delivery.opening.SessionOpener.cut_once",
     "delivery.server_sessions.ServerSessions._limits",
+    "accounts.shared_refresh_tokens.SharedRefreshTokens._returning",  # grants
+    "accounts.shared_refresh_tokens.SharedRefreshTokens._seen",
+    "accounts.shared_refresh_tokens.SharedRefreshTokens._unsaved",
+    "accounts.shared_refresh_tokens.SharedRefreshTokens._waiting",
     "delivery.shared_quota.SharedLimits._quotas",  # accounts
     "delivery.shared_connections.SharedConnections._accounts",
     "delivery.server_sessions.ServerSessions._opening",
@@ -198,6 +204,7 @@ IN_PROGRESS = {
     "delivery.pool.Pool._waiters": "an attempt",
     "delivery.portion.Portion._used": "a minute of use that is not reported; void when the leases are lost",
     "delivery.shared_connections.AccountConnections._tasks": "a report of the number of sessions",
+    "accounts.shared_refresh_tokens.SharedRefreshTokens._tasks": "a lease given back for each request of a grant; seals for each key",
     "delivery.shared_quota.SharedQuota._tasks": "an exchange for a message, a report, or a request of another instance",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
     "listener.acceptor.Acceptor._waiting": "WAITING_LIMIT; listener/test_proxy_peers.py",

@@ -81,7 +81,8 @@ PARTS = {
         ("prometheus_client", "senderproxy.metrics.exposition", "senderproxy.service.metrics"), OFF + '[metrics]\nlisten = "127.0.0.1:0"\n'
     ),
     "database server": Part(
-        ("asyncpg", "senderproxy.service.postgresql", "senderproxy.spool.postgresql.store", "senderproxy.delivery.shared_quota"),
+        ("asyncpg", "senderproxy.service.postgresql", "senderproxy.spool.postgresql.store", "senderproxy.delivery.shared_quota",
+         "senderproxy.accounts.shared_refresh_tokens"),
         OFF + '[spool]\nengine = "postgresql://senderproxy@localhost:1/mail"\n',  # the start waits for no database
     ),
     "page": Part(

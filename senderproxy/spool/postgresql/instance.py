@@ -38,6 +38,7 @@ CHANNEL: Final = "senderproxy"  # of notices about messages
 LIMITS_CHANNEL: Final = "senderproxy_limits"
 CONNECTIONS_CHANNEL: Final = "senderproxy_connections"
 LEARNED_CHANNEL: Final = "senderproxy_learned"
+GRANTS_CHANNEL: Final = "senderproxy_grants"
 _TRY_AGAIN: Final = 1.0  # seconds after a heartbeat that failed
 _LOCK_CLASS: Final = 0x5350  # of the advisory locks of instances
 
@@ -88,6 +89,7 @@ class Instance:
         self.on_limits: Callable[[str], None] = lambda _payload: None
         self.on_connections: Callable[[str], None] = lambda _payload: None
         self.on_learned: Callable[[str], None] = lambda _payload: None
+        self.on_grants: Callable[[str], None] = lambda _payload: None
         self.on_renumbered: Callable[[], None] = lambda: None  # another instance had taken over from this one
         self.on_return: Callable[[], None] = lambda: None  # leases of another instance have ended
         self.on_step: Callable[[int], None] = lambda _milliseconds: None  # what waits was moved
@@ -215,7 +217,7 @@ class Instance:
         self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
 
     async def _listen(self, connection: DatabaseConnection) -> None:
-        for channel in (CHANNEL, LIMITS_CHANNEL, CONNECTIONS_CHANNEL, LEARNED_CHANNEL):
+        for channel in (CHANNEL, LIMITS_CHANNEL, CONNECTIONS_CHANNEL, LEARNED_CHANNEL, GRANTS_CHANNEL):
             await connection.add_listener(channel, self._notified)
 
     def _notified(self, _connection: object, _pid: int, channel: str, payload: str) -> None:
@@ -225,6 +227,8 @@ class Instance:
             self.on_connections(payload)
         elif channel == LEARNED_CHANNEL:
             self.on_learned(payload)
+        elif channel == GRANTS_CHANNEL:
+            self.on_grants(payload)
         else:
             self.on_notice(payload)
 

@@ -46,7 +46,7 @@ async def read_some(connection: DatabaseConnection, keys: Sequence[str], now: in
 
 
 async def notify(connection: DatabaseConnection, instance: int, keys: Iterable[str]) -> None:
-    """Tell the other instances that rows with these keys were written, when the transaction is committed."""
+    """Tell the other instances that rows with these keys were written or deleted, when the transaction is committed."""
     part: list[str] = []
     size = 0
     for key in keys:

@@ -29,6 +29,7 @@ from senderproxy.spool.postgresql import learned, search, statements
 from senderproxy.spool.postgresql.claims import RowClaims
 from senderproxy.spool.postgresql.connection_slots import DatabaseConnectionSlots
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
+from senderproxy.spool.postgresql.grants import DatabaseGrants
 from senderproxy.spool.postgresql.health import DatabaseHealth
 from senderproxy.spool.postgresql.history import SharedHistory
 from senderproxy.spool.postgresql.hourly_limits import DatabaseHourlyLimits
@@ -71,6 +72,7 @@ class PostgresqlSpool:
         self._history = SharedHistory(self._connections, self._incoming, self._time, limits.history)
         self.hourly_limits = DatabaseHourlyLimits(self._connections, self.instance, self._time)
         self.connection_slots = DatabaseConnectionSlots(self._connections, self.instance)
+        self.grants = DatabaseGrants(self._connections, self.instance, self._time)
         self.health = DatabaseHealth(self._connections, self.instance)
         self._observer: SpoolObserver | None = None
         self._closed = False
@@ -233,7 +235,7 @@ class PostgresqlSpool:
 
         async def work(connection: DatabaseConnection) -> None:
             await learned.write(connection, rows, now)
-            await learned.notify(connection, self.instance.number, (key for key in rows if rows[key] is not None))
+            await learned.notify(connection, self.instance.number, rows)
 
         async def was_committed(_connection: DatabaseConnection) -> bool:
             return False  # the caller writes them again

@@ -7,6 +7,7 @@ import pytest
 
 from senderproxy.learned import Instant
 from senderproxy.listener.login_throttle import LoginThrottle, ThrottleLimits
+from senderproxy.relay.counts_of_others import CountsOfOthers
 
 LIMITS = ThrottleLimits(failures=5, window=300, first_delay=0.5, longest_delay=4)
 
@@ -56,6 +57,14 @@ def test_many_names_do_not_fill_the_memory() -> None:
     for number in range(30_000):
         throttle.failed("192.0.2.1", f"{number}" * 20, number / 1000)
     assert len(throttle._failures) <= 10_000
+
+
+def test_many_names_that_log_in_beside_other_instances_do_not_fill_the_memory() -> None:
+    throttle = LoginThrottle(LIMITS, others=CountsOfOthers("me"))
+    for number in range(11_000):
+        throttle.failed("192.0.2.1", f"user{number}", 0)
+        throttle.succeeded(f"host{number}", f"user{number}", 0)
+    assert len(throttle._cleared) == 10_000
 
 
 OURS, ATTACKER = "192.0.2.1", "198.51.100.66"

@@ -76,7 +76,7 @@ def test_causes_of_a_status(status: int, cause: RefusalCause) -> None:
 
 def test_a_refusal_that_needs_a_person_is_not_temporary() -> None:
     assert {
-        RefusalCause.AWAY, RefusalCause.GRANT_FILE, RefusalCause.INVALID_ANSWER, RefusalCause.CLOCK
+        RefusalCause.AWAY, RefusalCause.GRANT_FILE, RefusalCause.GRANT_DATABASE, RefusalCause.INVALID_ANSWER, RefusalCause.CLOCK
     } == TEMPORARY  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_pos
 _NAME: Final = "spool"
 _EMPTY: Final = """
 SET search_path = senderproxy;
-DELETE FROM lease; DELETE FROM job_lease; DELETE FROM hourly_use; DELETE FROM hourly_portion; DELETE FROM connection_slot; DELETE FROM instance; DELETE FROM message; DELETE FROM recipient;
+DELETE FROM lease; DELETE FROM job_lease; DELETE FROM hourly_use; DELETE FROM hourly_portion; DELETE FROM connection_slot; DELETE FROM oauth_grant; DELETE FROM instance; DELETE FROM message; DELETE FROM recipient;
 DELETE FROM event; DELETE FROM content; DELETE FROM content_part; DELETE FROM subject; DELETE FROM subject_word;
 DELETE FROM job; DELETE FROM learned;
 UPDATE clock SET stepped = 0;
