@@ -15,7 +15,7 @@ from aiosmtpd.smtp import SMTP
 
 from senderproxy import log_events
 from senderproxy.aio import forget_traceback
-from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
+from senderproxy.listener.aiosmtpd_adapter import NO_TIMER, CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.client_input import CLOSING, UNREAD_LIMIT, ClientInput, check_no_tls
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
@@ -24,6 +24,7 @@ from senderproxy.listener.connections import CONNECTED, Connection, ListenerStat
 from senderproxy.listener.data_phase import DataPhase, reply_of
 from senderproxy.listener.read_buffer import ClientGone
 from senderproxy.listener.turned_away import TurnedAway
+from senderproxy.listener.usual_conversation import UsualConversation
 from senderproxy.log import event
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
@@ -44,7 +45,9 @@ def _discard(connection: Connection, stream: ClientStream, state: ListenerState,
 
 
 class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types are loose
-    """One connection."""
+    """One connection. aiosmtpd's part of it is made for a conversation: a usual client needs none."""
+
+    _handler_coroutine: asyncio.Task[None] | None = None  # until there is a conversation
 
     def __init__(
         self, handler: Handler, state: ListenerState, loop: asyncio.AbstractEventLoop, peer: Peer = CONNECTED
@@ -57,10 +60,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._admission: Admission | Reply | None = None
         self._dialogue: Dialogue | None = None
         self._handshaking = False
-        self._closing_reply: Reply | None = None  # the listener wants to close the connection with this
         self._transaction: asyncio.Task[Reply] | None = None
         self._input = ClientInput(self, self._stream, state, handler)
-        super().__init__(handler, hostname=state.hostname, loop=loop)
+        self._usual = UsualConversation(self._stream, self._start_conversation)
 
     def __dir__(self) -> tuple[str, ...]:
         """No names: aiosmtpd would search each connection for methods and keep them, in a cycle of references."""
@@ -69,7 +71,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Register the connection; aiosmtpd then starts the conversation."""
+        """Register the connection, and greet the client or start a conversation with it."""
         assert isinstance(transport, asyncio.Transport)
         try:
             if peer := transport.get_extra_info("peername"):  # None: the client has disconnected already
@@ -80,12 +82,53 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             if self._state.settings.tls == "implicit":
                 self._handshaking = True
                 # The first octets belong to the handshake. Not at once: Python 3.11.2 starts to read after this call.
-                self.loop.call_soon(transport.pause_reading)
-            super().connection_made(transport)
+                self._stream.loop.call_soon(transport.pause_reading)
+            elif isinstance(self._admission, Admission) and self._input.takes_usual:
+                # Input that came together with the connection arrives in the pass of the loop after the next one.
+                self._stream.loop.call_soon(self._stream.loop.call_soon, self._greet)
+                return
+            self._usual.skip()
         except BaseException:  # without memory, too, no client waits for a greeting that never comes
             _discard(self, self._stream, self._state, transport)
             raise
+
+    def _greet(self) -> None:
+        """Greet a usual client. The conversation greets any other one."""
+        stream, admission = self._stream, self._admission
+        if stream.lost:
+            return
+        assert isinstance(admission, Admission)
+        try:
+            if stream.input.size or stream.input.has_ended or self._input.closing_reply is not None:
+                self._usual.skip()
+                return
+            dialogue = self._new_dialogue(admission)
+            greeting = dialogue.greet(early_input=False)
+            assert isinstance(greeting, SendReply)
+            stream.write(greeting.reply)
+            self._dialogue = dialogue
+            self._input.begin(dialogue)
+            stream.input.wait_with(self._usual)
+        except BaseException:
+            stream.abort()
+            raise
+
+    def _prepare(self) -> None:
+        """Make aiosmtpd's part of the connection."""
+        super().__init__(self._input.handler, hostname=self._state.hostname, loop=self._stream.loop)
+
+    def _start_conversation(self) -> None:
+        assert self._stream.transport is not None
+        if not hasattr(self, "event_handler"):
+            self._prepare()
+        super().connection_made(self._stream.transport)
         self._client_connected_cb = None
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read its replies; the conversation waits for it."""
+        if not hasattr(self, "event_handler"):
+            self._prepare()
+        super().pause_writing()
 
     def data_received(self, data: bytes) -> None:
         """Buffer input; aiosmtpd's own reader stays empty."""
@@ -103,12 +146,22 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         """
         if self._stream.lost:
             return
+        goes_on = self._usual.lost(is_receiving=self._input.is_receiving)
         self._stream.connection_lost()
         self._state.unregister(self)
-        super().connection_lost(None)  # an error would be stored in a future that is never awaited
-        self._handler_coroutine = None
+        if self._handler_coroutine is not None:
+            if goes_on:
+                asyncio.StreamReaderProtocol.connection_lost(self, None)
+            else:
+                super().connection_lost(None)  # an error would be stored in a future that is never awaited
+            self.transport = None
+            del self._handler_coroutine, self._reader, self._writer
+        self._client_connected_cb = None
         self._input.connection = None
-        del self._reader, self._writer
+
+    def leave(self, reply: Reply) -> bool:
+        """Send a last reply and close; False if the conversation does it."""
+        return self._usual.leave(reply)
 
     # Called by the listener when it stops or has too many connections
 
@@ -119,7 +172,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     def finish(self, reply: Reply) -> None:
         """Send this reply and close after the message in progress; at once where there is none."""
-        self._closing_reply, self._input.is_closing = reply, True
+        self._input.closing_reply = reply
         if not self.in_transaction:
             self._stream.input.interrupt(CloseRequested())
 
@@ -132,7 +185,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     def interrupt(self) -> None:
         """Cancel the message in progress, reply 421 and close."""
-        self._closing_reply, self._input.is_closing = replies.stopping(self._state.hostname), True
+        self._input.closing_reply = replies.stopping(self._state.hostname)
         self._stream.stop_requested = True
         if self._handshaking:
             self.abort()
@@ -157,9 +210,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     def _create_envelope(self) -> CompleteEnvelope:
         return CompleteEnvelope()
 
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """Start the timer when aiosmtpd reports a new connection; each later wait sets its own deadline."""
-        self._timeout_handle = self._stream.start_timer(duration or self._state.timeouts.idle)
+    def _reset_timeout(self, duration: float | None = None) -> None:  # noqa: ARG002  the name is aiosmtpd's
+        """Keep aiosmtpd from starting a timer: each wait has its own deadline."""
+        self._timeout_handle = NO_TIMER  # type: ignore[assignment]  # it is only cancelled
 
     async def _handle_client(self) -> None:
         """Run the conversation from the greeting to the close, and end it in order whatever happens."""
@@ -170,7 +223,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         except ClientTimeout:
             await self._stream.finish(replies.timeout(self._stream.command_timeout))
         except CloseRequested:
-            await self._stream.finish(self._closing_reply or replies.stopping(self._state.hostname))
+            await self._stream.finish(self._input.closing_reply or replies.stopping(self._state.hostname))
         except Exception as fault:  # noqa: BLE001  an error in one connection does not reach the others
             self._state.counters.faults += 1
             event(_log, log_events.CONNECTION_ERROR, fault=fault, client=self._peer.host)
@@ -179,28 +232,55 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self._stream.close()
 
     async def _converse(self) -> None:
-        self._stream.set_deadline(None)
+        dialogue = self._dialogue
+        if dialogue is None:
+            if (dialogue := await self._open()) is None:
+                return
+        else:
+            line = await self._input.resume(dialogue, self._drain, self._usual.take_reason())
+            if not await self._perform(dialogue, self._step_for(dialogue, line)):
+                return
+        while await self._perform(
+            dialogue, self._step_for(dialogue, await self._input.next_line(dialogue, self._drain))
+        ):
+            pass
+
+    async def _open(self) -> Dialogue | None:
+        """Open the conversation up to the greeting; None where it ends with that."""
         if self._admission is None:
             self.abort()
-            return
+            return None
         if self._state.settings.tls == "implicit" and not await self._encrypt():
-            return
+            return None
         if isinstance(self._admission, Reply):
             _log_rejected(self._state, self._peer, self._admission)
             await self._stream.finish(self._admission)
-            return
-        offer = self._state.offer(self._peer.host, self._admission)
-        quota = self._state.quota(self._admission)
-        dialogue = Dialogue(offer, self._peer.host, senders=self._admission.senders, secure=self._secure, quota=quota)
-        self._dialogue = dialogue
+            return None
+        self._dialogue = dialogue = self._new_dialogue(self._admission)
         await asyncio.sleep(0)  # lets input that came together with the connection arrive
         check_no_tls(self._stream, self._state, self._peer.host)
-        going_on = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
-        while going_on:
-            line = await self._input.next_line(dialogue, self._writer)
-            if (step := self._input.take_step()) is None:
-                step = dialogue.line_too_long() if line is None else self.step_of(dialogue, line)
-            going_on = await self._perform(dialogue, step)
+        is_greeted = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
+        return dialogue if is_greeted else None
+
+    def _new_dialogue(self, admission: Admission) -> Dialogue:
+        state, host = self._state, self._peer.host
+        return Dialogue(
+            state.offer(host, admission),
+            host,
+            senders=admission.senders,
+            secure=self._secure,
+            quota=state.quota(admission),
+        )
+
+    def _step_for(self, dialogue: Dialogue, line: bytes | None) -> Step:
+        """The step that waits to be performed, or the one for this line; None: it is too long."""
+        if (step := self._input.take_step()) is not None:
+            return step
+        return dialogue.line_too_long() if line is None else self.step_of(dialogue, line)
+
+    async def _drain(self) -> None:
+        """Wait until the client reads."""
+        await self._writer.drain()
 
     def step_of(self, dialogue: Dialogue, line: bytes) -> Step:
         """The dialogue's step for a command. An internal error ends the transaction, not the connection."""
@@ -234,7 +314,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         progress = step.exchange.start(step.initial)
         while isinstance(progress, Challenge):
             self._stream.write_octets(progress.render())
-            line = await self._input.next_line(dialogue, self._writer, is_command=False)
+            line = await self._input.next_line(dialogue, self._drain, is_command=False)
             if line is None:
                 return ReplyAndClose(replies.AUTH_LINE_TOO_LONG)
             progress = step.exchange.handle_response(line.rstrip(b"\r\n"))
@@ -264,7 +344,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._secure = True  # a failed handshake ends the connection
         self._handshaking = True
         try:
-            secured = await self.loop.start_tls(
+            secured = await self._stream.loop.start_tls(
                 stream.transport,
                 self,
                 context,
@@ -297,7 +377,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             envelope = self.envelope
             assert isinstance(envelope, CompleteEnvelope)
             envelope.fill(self._state.clock.new_id(), dialogue.client, dialogue.envelope(), received)
-            self._transaction = self.loop.create_task(self._call_handler_hook("DATA"))
+            self._transaction = self._stream.loop.create_task(self._call_handler_hook("DATA"))
             try:
                 reply = await reply_of(self._transaction, envelope, self._state)
             finally:
@@ -315,7 +395,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     @property
     def must_close(self) -> bool:
         """True if no further command is read."""
-        return self._closing_reply is not None and not self.in_transaction
+        return self._input.closing_reply is not None and not self.in_transaction
 
 
 def _log_rejected(state: ListenerState, peer: Peer, reply: Reply) -> None:
