@@ -91,6 +91,7 @@ class ReadBuffer:
             await waiter
         finally:
             self._waiter = None
+            del waiter  # with its exception it would refer to this call, and that to the connection
 
     async def until_done(self, work: "asyncio.Future[Any]") -> None:
         """Wait for work while no input is read. Raises the exception given to `interrupt`; the work goes on."""
