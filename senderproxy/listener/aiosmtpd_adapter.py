@@ -33,8 +33,8 @@ from senderproxy.wire import replies
 
 _log = logging.getLogger("senderproxy.listener")
 
-# Overridden, called or read in relay_smtp.py, the one module that uses any. A test compares the lists with the syntax
-# tree of this package (tests/senderproxy/listener/test_aiosmtpd_adapter.py).
+# Overridden, called or read in relay_smtp.py and late_smtp.py, the modules that use any. A test compares the lists with
+# the syntax tree of this package (tests/senderproxy/listener/test_aiosmtpd_adapter.py).
 PRIVATE_NAMES: Final = frozenset(
     {
         "_call_handler_hook",  # finds the handler's hook by name and awaits it

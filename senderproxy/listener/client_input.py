@@ -102,36 +102,34 @@ class ClientInput:
         self._start_time(dialogue)
         self._stream.input.on_input = self._on_input
 
-    async def resume(self, dialogue: Dialogue, drain: Drain, why: type[BaseException] | None) -> bytes | None:
-        """As `next_line`, for a wait that began without the conversation and has ended with such an exception."""
+    def resume(self, why: type[BaseException] | None) -> None:
+        """End a wait that began without the conversation, and has ended with such an exception; None: with input.
+
+        Raises it, unless a message is being received. The next call is `next_line` with `came`.
+        """
         if not self._end_wait(why) and why is not None:
             raise why
         self._raise_fault()
-        return await self._wait_for_line(dialogue, drain, came=True)
 
-    async def next_line(self, dialogue: Dialogue, drain: Drain, *, is_command: bool = True) -> bytes | None:
-        """The next line with its line feed; None where it exceeds every limit, or where there is a step already.
-
-        `drain`: waits until the client reads. Raises ClientTimeout, ClientGone, CloseRequested.
-        """
-        stream = self._stream
-        stream.commands += 1
-        if stream.commands % BATCH == 0:
-            stream.flush()
-            if stream.unread > UNREAD_LIMIT:
-                await stream.wait_until_read(drain)
-            await asyncio.sleep(0)
-        if (line := self._buffered_line()) is not None or len(stream.input.octets) > AUTH_LIMIT:
-            return line
-        self._dialogue, self._must_wait = dialogue, True
-        return await self._wait_for_line(dialogue, drain, is_command=is_command)
-
-    async def _wait_for_line(
+    async def next_line(
         self, dialogue: Dialogue, drain: Drain, *, is_command: bool = True, came: bool = False
     ) -> bytes | None:
-        """Wait for a line or a step. `came`: a wait has just ended."""
+        """The next line with its line feed; None where it exceeds every limit, or where there is a step already.
+
+        `drain`: waits until the client reads. `came`: the first wait has ended already.
+        Raises ClientTimeout, ClientGone, CloseRequested.
+        """
         stream = self._stream
-        line: bytes | None = None
+        if not came:
+            stream.commands += 1
+            if stream.commands % BATCH == 0:
+                stream.flush()
+                if stream.unread > UNREAD_LIMIT:
+                    await stream.wait_until_read(drain)
+                await asyncio.sleep(0)
+            if (line := self._buffered_line()) is not None or len(stream.input.octets) > AUTH_LIMIT:
+                return line
+            self._dialogue, self._must_wait = dialogue, True
         while True:
             if not came:
                 if self._must_wait:
@@ -139,8 +137,9 @@ class ClientInput:
                     if stream.unread > UNREAD_LIMIT:
                         await stream.wait_until_read(drain)
                     self._start_time(dialogue)
-                await (self._more() if is_command and self.takes_usual else stream.more())
-            came = False
+                straight = self.handler.straight if is_command else None
+                await (stream.more() if straight is None or not straight.is_on else self._more())
+            line, came = None, False
             if self._step is not None:
                 break
             check_no_tls(stream, self._state, dialogue.client.host)

@@ -11,17 +11,16 @@ import asyncio
 import logging
 from typing import Final, assert_never
 
-from aiosmtpd.smtp import SMTP
-
 from senderproxy import log_events
 from senderproxy.aio import forget_traceback
-from senderproxy.listener.aiosmtpd_adapter import NO_TIMER, CompleteEnvelope, Handler
+from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
 from senderproxy.listener.client_auth import Admission, User
 from senderproxy.listener.client_input import CLOSING, UNREAD_LIMIT, ClientInput, check_no_tls
 from senderproxy.listener.client_stream import ClientStream, ClientTimeout, CloseRequested
 from senderproxy.listener.client_tls import explain_client_tls_failure
 from senderproxy.listener.connections import CONNECTED, Connection, ListenerState, Peer
 from senderproxy.listener.data_phase import DataPhase, reply_of
+from senderproxy.listener.late_smtp import LateSMTP
 from senderproxy.listener.read_buffer import ClientGone
 from senderproxy.listener.turned_away import TurnedAway
 from senderproxy.listener.usual_conversation import UsualConversation
@@ -44,15 +43,14 @@ def _discard(connection: Connection, stream: ClientStream, state: ListenerState,
     transport.abort()
 
 
-class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types are loose
-    """One connection. aiosmtpd's part of it is made for a conversation: a usual client needs none."""
-
-    _handler_coroutine: asyncio.Task[None] | None = None  # until there is a conversation
+class RelaySMTP(LateSMTP):
+    """One connection."""
 
     def __init__(
         self, handler: Handler, state: ListenerState, loop: asyncio.AbstractEventLoop, peer: Peer = CONNECTED
     ) -> None:
         """`peer`: the client that a proxy's header names; CONNECTED: the one that is connected."""
+        super().__init__(handler, state.hostname, loop)
         self._state = state
         self._peer = peer
         self._stream = ClientStream(loop, state.timeouts)
@@ -63,10 +61,6 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._transaction: asyncio.Task[Reply] | None = None
         self._input = ClientInput(self, self._stream, state, handler)
         self._usual = UsualConversation(self._stream, self._start_conversation)
-
-    def __dir__(self) -> tuple[str, ...]:
-        """No names: aiosmtpd would search each connection for methods and keep them, in a cycle of references."""
-        return ()
 
     # Called by the event loop
 
@@ -102,7 +96,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             if stream.input.size or stream.input.has_ended or self._input.closing_reply is not None:
                 self._usual.skip()
                 return
-            dialogue = self._new_dialogue(admission)
+            dialogue = _new_dialogue(self._state, self._peer, admission)
             greeting = dialogue.greet(early_input=False)
             assert isinstance(greeting, SendReply)
             stream.write(greeting.reply)
@@ -113,22 +107,9 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             stream.abort()
             raise
 
-    def _prepare(self) -> None:
-        """Make aiosmtpd's part of the connection."""
-        super().__init__(self._input.handler, hostname=self._state.hostname, loop=self._stream.loop)
-
     def _start_conversation(self) -> None:
         assert self._stream.transport is not None
-        if not hasattr(self, "event_handler"):
-            self._prepare()
-        super().connection_made(self._stream.transport)
-        self._client_connected_cb = None
-
-    def pause_writing(self) -> None:
-        """Note that the client does not read its replies; the conversation waits for it."""
-        if not hasattr(self, "event_handler"):
-            self._prepare()
-        super().pause_writing()
+        self.start(self._stream.transport)
 
     def data_received(self, data: bytes) -> None:
         """Buffer input; aiosmtpd's own reader stays empty."""
@@ -149,14 +130,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         goes_on = self._usual.lost(is_receiving=self._input.is_receiving)
         self._stream.connection_lost()
         self._state.unregister(self)
-        if self._handler_coroutine is not None:
-            if goes_on:
-                asyncio.StreamReaderProtocol.connection_lost(self, None)
-            else:
-                super().connection_lost(None)  # an error would be stored in a future that is never awaited
-            self.transport = None
-            del self._handler_coroutine, self._reader, self._writer
-        self._client_connected_cb = None
+        self.end(goes_on=goes_on)
         self._input.connection = None
 
     def leave(self, reply: Reply) -> bool:
@@ -207,13 +181,6 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     # The conversation
 
-    def _create_envelope(self) -> CompleteEnvelope:
-        return CompleteEnvelope()
-
-    def _reset_timeout(self, duration: float | None = None) -> None:  # noqa: ARG002  the name is aiosmtpd's
-        """Keep aiosmtpd from starting a timer: each wait has its own deadline."""
-        self._timeout_handle = NO_TIMER  # type: ignore[assignment]  # it is only cancelled
-
     async def _handle_client(self) -> None:
         """Run the conversation from the greeting to the close, and end it in order whatever happens."""
         try:
@@ -232,18 +199,18 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self._stream.close()
 
     async def _converse(self) -> None:
-        dialogue = self._dialogue
+        dialogue, going_on = self._dialogue, True
+        came = dialogue is not None
         if dialogue is None:
             if (dialogue := await self._open()) is None:
                 return
         else:
-            line = await self._input.resume(dialogue, self._drain, self._usual.take_reason())
-            if not await self._perform(dialogue, self._step_for(dialogue, line)):
-                return
-        while await self._perform(
-            dialogue, self._step_for(dialogue, await self._input.next_line(dialogue, self._drain))
-        ):
-            pass
+            self._input.resume(self._usual.take_reason())
+        while going_on:
+            line, came = await self._input.next_line(dialogue, self.drain, came=came), False
+            if (step := self._input.take_step()) is None:
+                step = dialogue.line_too_long() if line is None else self.step_of(dialogue, line)
+            going_on = await self._perform(dialogue, step)
 
     async def _open(self) -> Dialogue | None:
         """Open the conversation up to the greeting; None where it ends with that."""
@@ -256,31 +223,11 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             _log_rejected(self._state, self._peer, self._admission)
             await self._stream.finish(self._admission)
             return None
-        self._dialogue = dialogue = self._new_dialogue(self._admission)
+        self._dialogue = dialogue = _new_dialogue(self._state, self._peer, self._admission, secure=self._secure)
         await asyncio.sleep(0)  # lets input that came together with the connection arrive
         check_no_tls(self._stream, self._state, self._peer.host)
         is_greeted = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
         return dialogue if is_greeted else None
-
-    def _new_dialogue(self, admission: Admission) -> Dialogue:
-        state, host = self._state, self._peer.host
-        return Dialogue(
-            state.offer(host, admission),
-            host,
-            senders=admission.senders,
-            secure=self._secure,
-            quota=state.quota(admission),
-        )
-
-    def _step_for(self, dialogue: Dialogue, line: bytes | None) -> Step:
-        """The step that waits to be performed, or the one for this line; None: it is too long."""
-        if (step := self._input.take_step()) is not None:
-            return step
-        return dialogue.line_too_long() if line is None else self.step_of(dialogue, line)
-
-    async def _drain(self) -> None:
-        """Wait until the client reads."""
-        await self._writer.drain()
 
     def step_of(self, dialogue: Dialogue, line: bytes) -> Step:
         """The dialogue's step for a command. An internal error ends the transaction, not the connection."""
@@ -314,7 +261,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         progress = step.exchange.start(step.initial)
         while isinstance(progress, Challenge):
             self._stream.write_octets(progress.render())
-            line = await self._input.next_line(dialogue, self._drain, is_command=False)
+            line = await self._input.next_line(dialogue, self.drain, is_command=False)
             if line is None:
                 return ReplyAndClose(replies.AUTH_LINE_TOO_LONG)
             progress = step.exchange.handle_response(line.rstrip(b"\r\n"))
@@ -396,6 +343,11 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     def must_close(self) -> bool:
         """True if no further command is read."""
         return self._input.closing_reply is not None and not self.in_transaction
+
+
+def _new_dialogue(state: ListenerState, peer: Peer, admission: Admission, *, secure: bool = False) -> Dialogue:
+    offer, quota = state.offer(peer.host, admission), state.quota(admission)
+    return Dialogue(offer, peer.host, senders=admission.senders, secure=secure, quota=quota)
 
 
 def _log_rejected(state: ListenerState, peer: Peer, reply: Reply) -> None:

@@ -232,7 +232,9 @@ class ClientEnd:
                 self._loop.call_soon(self.transport.reset_now)
             case b"(stop)":
                 self._loop.call_soon(self._office.happen, "stop", self.transport)
-            case early if early:
+            case b"":
+                pass
+            case early:
                 self._loop.call_soon(protocol.data_received, early)
 
     async def _mail(self, mail: Mail) -> None:
