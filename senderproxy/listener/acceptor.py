@@ -46,7 +46,7 @@ class Acceptor:
         self._proxies = proxies
         self._events = events
         self._loop = asyncio.get_running_loop()
-        self._starting: set[asyncio.Task[None]] = set()
+        self._starting: set[asyncio.Task[None]] = set()  # connections that send a PROXY header
         self._waiting: dict[asyncio.Task[None], None] = {}  # of these, without their PROXY header; the oldest first
         self._pause: asyncio.TimerHandle | None = None
 
@@ -73,6 +73,7 @@ class Acceptor:
                 task.cancel()
         while self._starting:
             await asyncio.wait(self._starting)
+        await asyncio.sleep(0)  # for the others: their protocols are told of their connection in the next pass
 
     def _accept(self) -> None:
         for _ in range(_BATCH):
@@ -88,13 +89,14 @@ class Acceptor:
                 continue
             try:
                 accepted.setblocking(False)
-                if self._proxies is not None and self._proxies.names(address[0]):
-                    task = self._wait_for_header(accepted, self._proxies, address[0])
-                else:
-                    task = self._loop.create_task(self._connect(accepted, self._new_protocol))
+                if self._proxies is None or not self._proxies.names(address[0]):
+                    # What `connect_accepted_socket` does, without a task and a future for it.
+                    _transport_maker(self._loop)(accepted, self._new_protocol())
+                    continue
+                task = self._wait_for_header(accepted, self._proxies, address[0])
                 self._starting.add(task)
                 task.add_done_callback(self._starting.discard)
-            except MemoryError as error:
+            except (OSError, MemoryError) as error:  # the client has left already, or there is no memory for it
                 self._close(accepted, error)
 
     def _wait_for_header(self, accepted: socket.socket, proxies: ProxyPeers, host: str) -> "asyncio.Task[None]":
@@ -131,3 +133,9 @@ class Acceptor:
         self.stop()
         self._pause = self._loop.call_later(_PAUSE, self.start)
         self._events.log(log_events.ACCEPT_PAUSED, why=str(error), hint=_HINT)
+
+
+def _transport_maker(loop: asyncio.AbstractEventLoop) -> Callable[[socket.socket, asyncio.BaseProtocol], object]:
+    """asyncio's own way to a transport for a connected socket: a private method of all its loops since Python 3.4."""
+    make: Callable[[socket.socket, asyncio.BaseProtocol], object] = loop._make_socket_transport  # type: ignore[attr-defined]  # noqa: SLF001
+    return make

@@ -33,15 +33,15 @@ from senderproxy.wire import replies
 
 _log = logging.getLogger("senderproxy.listener")
 
-# Overridden, called or read in relay_smtp.py, the one module that uses any. A test compares the lists with the syntax
-# tree of this package (tests/senderproxy/listener/test_aiosmtpd_adapter.py).
+# Overridden, called or read in relay_smtp.py and late_smtp.py, the modules that use any. A test compares the lists with
+# the syntax tree of this package (tests/senderproxy/listener/test_aiosmtpd_adapter.py).
 PRIVATE_NAMES: Final = frozenset(
     {
         "_call_handler_hook",  # finds the handler's hook by name and awaits it
         "_cb_client_connected",  # stores reader and writer
         "_create_envelope",  # makes the envelope of the next transaction; replaced
         "_handle_client",  # the conversation; replaced as a whole
-        "_reset_timeout",  # starts the timer of a new connection; replaced
+        "_reset_timeout",  # starts the timer of a new connection; replaced by nothing
     }
 )
 PRIVATE_ATTRIBUTES: Final = frozenset(
@@ -49,7 +49,7 @@ PRIVATE_ATTRIBUTES: Final = frozenset(
         "_client_connected_cb",  # asyncio's; a bound method of the connection; cleared when it has been called
         "_handler_coroutine",  # the conversation's task; cancelled, then cleared, when the connection is lost
         "_reader",  # not used here; cleared when the connection is lost
-        "_timeout_handle",  # the timer; must be set, and is cancelled, when the connection is lost
+        "_timeout_handle",  # the timer; must be there, and is cancelled, when the connection is lost
         "_writer",  # for its drain(); cleared when the connection is lost
     }
 )
@@ -102,6 +102,16 @@ def _names_in(cls: type) -> set[str]:
 def silence_aiosmtpd() -> None:
     """Switch off aiosmtpd's log: below WARNING it has what clients send, AUTH included. Events are logged here."""
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+
+
+class NoTimer:
+    """What aiosmtpd cancels in place of its timer."""
+
+    def cancel(self) -> None:
+        """Cancel nothing."""
+
+
+NO_TIMER: Final = NoTimer()
 
 
 class CompleteEnvelope(AiosmtpdEnvelope):

@@ -8,7 +8,8 @@ Not here: the conversation (listener.relay_smtp), which messages are usual and w
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeAlias
 
 from senderproxy import log_events
 from senderproxy.listener.aiosmtpd_adapter import Handler, StraightMail, StraightWay
@@ -34,6 +35,8 @@ _MESSAGE_LIMIT: Final = 60 * 1024  # octets; with our Received field it is one w
 _END: Final = b"\r\n.\r\n"
 _TAIL: Final = 6  # octets in which the end of data is looked for
 
+Drain: TypeAlias = Callable[[], Awaitable[None]]
+
 
 class CommandedConnection(Connection, Protocol):
     """The connection, as it is needed here."""
@@ -47,25 +50,29 @@ class CommandedConnection(Connection, Protocol):
         """The dialogue's step for a command."""
         ...
 
+    def leave(self, reply: Reply) -> bool:
+        """Send a last reply and close; False if the conversation does it."""
+        ...
+
 
 class ClientInput:
     """The input. `connection` is cleared when it is lost."""
 
     # One slot for each thing that lasts from one read to the next.
     __slots__ = (
-        "_begun", "_client", "_dialogue", "_fault", "_handler", "_must_wait", "_searched", "_started", "_state",
-        "_step", "_stream", "_way", "connection", "is_closing", "message",
+        "_begun", "_client", "_dialogue", "_fault", "_must_wait", "_searched", "_started", "_state", "_step", "_stream",
+        "_way", "closing_reply", "connection", "handler", "message",
     )  # fmt: skip
 
     def __init__(
         self, connection: CommandedConnection, stream: ClientStream, state: ListenerState, handler: Handler
     ) -> None:
         self.connection: CommandedConnection | None = connection
-        self.is_closing = False  # set with the reply with which the listener wants to close the connection
+        self.handler = handler
+        self.closing_reply: Reply | None = None  # the listener wants to close the connection with this
         self.message: StraightMail | None = None  # until its reply is known
         self._stream = stream
         self._state = state
-        self._handler = handler
         self._dialogue: Dialogue | None = None
         self._client: object = None
         self._way: StraightWay | None = None  # of that client
@@ -76,59 +83,102 @@ class ClientInput:
         self._step: Step | None = None
         self._fault: Exception | None = None
 
+    @property
+    def takes_usual(self) -> bool:
+        """True if usual commands and messages are handled here."""
+        straight = self.handler.straight
+        return straight is not None and straight.is_on
+
+    @property
+    def is_receiving(self) -> bool:
+        """True while the data of a message arrives, until the conversation receives it."""
+        return self._started is not None or self._begun is not None
+
+    def begin(self, dialogue: Dialogue) -> None:
+        """Send the greeting, and handle what follows until the conversation calls `resume`."""
+        self._dialogue = dialogue
+        self._stream.commands += 1
+        self._stream.flush()
+        self._start_time(dialogue)
+        self._stream.input.on_input = self._on_input
+
+    def resume(self, why: type[BaseException] | None) -> None:
+        """End a wait that began without the conversation, and has ended with such an exception; None: with input.
+
+        Raises it, unless a message is being received. The next call is `next_line` with `came`.
+        """
+        if not self._end_wait(why) and why is not None:
+            raise why
+        self._raise_fault()
+
     async def next_line(
-        self, dialogue: Dialogue, writer: asyncio.StreamWriter, *, is_command: bool = True
+        self, dialogue: Dialogue, drain: Drain, *, is_command: bool = True, came: bool = False
     ) -> bytes | None:
         """The next line with its line feed; None where it exceeds every limit, or where there is a step already.
 
+        `drain`: waits until the client reads. `came`: the first wait has ended already.
         Raises ClientTimeout, ClientGone, CloseRequested.
         """
         stream = self._stream
-        stream.commands += 1
-        if stream.commands % BATCH == 0:
-            stream.flush()
-            if stream.unread > UNREAD_LIMIT:
-                await stream.wait_until_read(writer)
-            await asyncio.sleep(0)
-        if (line := self._buffered_line()) is not None or len(stream.input.octets) > AUTH_LIMIT:
-            return line
-        self._dialogue, self._must_wait = dialogue, True
-        while line is None:
-            if self._must_wait:
+        if not came:
+            stream.commands += 1
+            if stream.commands % BATCH == 0:
                 stream.flush()
                 if stream.unread > UNREAD_LIMIT:
-                    await stream.wait_until_read(writer)
-                self._start_time(dialogue)
-            straight = self._handler.straight if is_command else None
-            await (stream.more() if straight is None or not straight.is_on else self._more())
+                    await stream.wait_until_read(drain)
+                await asyncio.sleep(0)
+            if (line := self._buffered_line()) is not None or len(stream.input.octets) > AUTH_LIMIT:
+                return line
+            self._dialogue, self._must_wait = dialogue, True
+        while True:
+            if not came:
+                if self._must_wait:
+                    stream.flush()
+                    if stream.unread > UNREAD_LIMIT:
+                        await stream.wait_until_read(drain)
+                    self._start_time(dialogue)
+                straight = self.handler.straight if is_command else None
+                await (stream.more() if straight is None or not straight.is_on else self._more())
+            line, came = None, False
             if self._step is not None:
                 break
             check_no_tls(stream, self._state, dialogue.client.host)
-            if (line := self._buffered_line()) is None and len(stream.input.octets) > AUTH_LIMIT:
+            if (line := self._buffered_line()) is not None or len(stream.input.octets) > AUTH_LIMIT:
                 break
         stream.set_deadline(None)
         return line
 
     def _buffered_line(self) -> bytes | None:
-        if self.is_closing and (self.connection is None or self.connection.must_close):
+        if self.closing_reply is not None and (self.connection is None or self.connection.must_close):
             raise CloseRequested
         return self._stream.input.line()
 
     async def _more(self) -> None:
         """Wait until there is something for the conversation: a step, input to be read, or what ends the wait."""
-        stream = self._stream
-        stream.input.on_input = self._on_input
+        self._stream.input.on_input = self._on_input
         try:
-            await stream.more()
+            await self._stream.more()
         except BaseException as why:
-            if self._started is not None:
-                self._hand_over(type(why))
-            elif self._begun is not None:  # the end of the input came just before
-                self._begun = BegunData(self._begun.started, type(why))
-            else:
+            if not self._end_wait(type(why)):
                 raise
-        finally:
-            stream.input.on_input = None
+        else:
+            self._end_wait(None)
+        self._raise_fault()
+
+    def _end_wait(self, why: type[BaseException] | None) -> bool:
+        """End a wait for input; True if DataPhase raises what ended it, because a message is being received."""
+        self._stream.input.on_input = None
+        if why is None:
+            return False
+        if self._started is not None:
+            self._hand_over(why)
+        elif self._begun is not None:  # the end of the input came just before
+            self._begun = BegunData(self._begun.started, why)
+        else:
+            return False
+        return True
+
+    def _raise_fault(self) -> None:
         if (fault := self._fault) is not None:
             self._fault = None
             raise fault
@@ -163,8 +213,8 @@ class ClientInput:
         assert dialogue is not None
         if connection is None or source.octets.startswith(TLS_RECORD):
             return False
-        count = 0
-        while count < BATCH and not (self.is_closing and connection.must_close) and (line := source.line()) is not None:
+        count, is_closing = 0, self.closing_reply is not None
+        while count < BATCH and not (is_closing and connection.must_close) and (line := source.line()) is not None:
             count += 1
             stream.commands += 1
             step = connection.step_of(dialogue, line)
@@ -173,11 +223,13 @@ class ClientInput:
             elif type(step) is ReceiveData and self._is_open(dialogue):
                 self._begin_data()
                 return True
+            elif type(step) is ReplyAndClose and connection.leave(step.reply):
+                return True
             else:
                 self._step = step
                 return False
         self._must_wait = self._must_wait or count > 0
-        if count == BATCH or self.is_closing or source.has_ended or len(source.octets) > AUTH_LIMIT:
+        if count == BATCH or is_closing or source.has_ended or len(source.octets) > AUTH_LIMIT:
             return False
         if not self._must_wait:
             return True  # a part of a line: its time goes on
@@ -201,7 +253,7 @@ class ClientInput:
         client = dialogue.client
         if client is not self._client:
             self._client = client
-            path = self._handler.straight
+            path = self.handler.straight
             self._way = None if path is None else path.of_client(self._state.settings.name, client)
         return self._way is not None and self._way.is_open
 
@@ -273,7 +325,7 @@ class ClientInput:
         assert dialogue is not None
         self.message = None
         message_id, client = message.submission.id, message.submission.client
-        reply = None if result is None else self._handler.answer(result, message_id)
+        reply = None if result is None else self.handler.answer(result, message_id)
         message.submission.message.body.close()
         state.end_transaction(message)
         if self._stream.lost or self.connection is None:

@@ -7,6 +7,7 @@ Not here: commands and replies (listener.relay_smtp), message data (listener.dat
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final
 
@@ -107,14 +108,9 @@ class ClientStream:
 
     async def finish(self, reply: Reply) -> None:
         """Send a last reply and read on for a moment: closing on unread input would discard the reply."""
-        self.write(reply)
-        self.flush()
-        transport = self.transport
-        if transport is None or transport.is_closing() or not transport.can_write_eof():
+        if not self.write_last(reply):
             return
         try:
-            transport.write_eof()
-            self.set_deadline(self.loop.time() + self.timeouts.linger)
             while True:
                 self.input.take()
                 await self.more()
@@ -122,6 +118,20 @@ class ClientStream:
             pass
         finally:
             self.set_deadline(None)
+
+    def write_last(self, reply: Reply) -> bool:
+        """Send a last reply and start the time for reading on; False where the client cannot be waited for."""
+        self.write(reply)
+        self.flush()
+        transport = self.transport
+        if transport is None or transport.is_closing() or not transport.can_write_eof():
+            return False
+        try:
+            transport.write_eof()
+        except OSError:
+            return False
+        self.set_deadline(self.loop.time() + self.timeouts.linger)
+        return True
 
     # Deadlines
 
@@ -136,17 +146,11 @@ class ClientStream:
         self._abort_at_deadline = deadline is not None
         self.set_deadline(deadline)
 
-    async def wait_until_read(self, writer: asyncio.StreamWriter) -> None:
+    async def wait_until_read(self, drain: Callable[[], Awaitable[None]]) -> None:
         """Wait for a client that sends commands but does not read the replies."""
         self.abort_at(self.loop.time() + self.timeouts.idle)
-        await writer.drain()
+        await drain()
         self.abort_at(None)
-
-    def start_timer(self, seconds: float) -> asyncio.TimerHandle:
-        """Set the deadline so many seconds from now; the timer for it."""
-        self.set_deadline(self.loop.time() + seconds)
-        assert self._timer is not None
-        return self._timer
 
     def _start_timer(self, due: float) -> None:
         if self._timer is not None:

@@ -7,7 +7,7 @@ Not here: the meaning of the input.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from senderproxy.aio import PIECE_OCTETS
 
@@ -19,14 +19,30 @@ class ClientGone(Exception):
     """The client closed its side, or the connection is lost: no input follows."""
 
 
+class InputWaiter(Protocol):
+    """What waits for input: the future of a coroutine, or an object with these methods of one."""
+
+    def done(self) -> bool:
+        """True if it waits no more."""
+        ...
+
+    def set_result(self, result: None, /) -> None:
+        """There is input, or its end."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """End the wait."""
+        ...
+
+
 class ReadBuffer:
-    """The buffer, filled by the event loop and read by one coroutine."""
+    """The buffer, filled by the event loop and read by one coroutine, or by callbacks."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.octets = bytearray()  # the buffer; read and changed here alone, looked at elsewhere
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None  # for input
+        self._waiter: InputWaiter | None = None  # for input
         self._work_waiter: asyncio.Future[None] | None = None  # for other work, while no input is read
         self.has_ended = False  # no further input comes
         self._paused = False
@@ -58,19 +74,24 @@ class ReadBuffer:
 
     def interrupt(self, reason: Exception) -> None:
         """Raise this exception in a waiting `more` or `until_done`; without effect where none waits."""
-        waiter = self._waiter or self._work_waiter
+        waiter: InputWaiter | None = self._waiter or self._work_waiter
         if waiter is not None and not waiter.done():
             waiter.set_exception(reason)
+
+    def wait_with(self, waiter: InputWaiter | None) -> None:
+        """Let this wait for input until it is done. None: nothing waits."""
+        self._waiter = waiter
 
     async def more(self) -> None:
         """Wait for new input. Raises ClientGone at its end, or the exception given to `interrupt`."""
         if self.has_ended:
             raise ClientGone
-        self._waiter = self._loop.create_future()
+        self._waiter = waiter = self._loop.create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
             self._waiter = None
+            del waiter  # with its exception it would refer to this call, and that to the connection
 
     async def until_done(self, work: "asyncio.Future[Any]") -> None:
         """Wait for work while no input is read. Raises the exception given to `interrupt`; the work goes on."""
@@ -123,10 +144,11 @@ class ReadBuffer:
         self.octets[:0] = rest
 
     def _wake(self) -> None:
-        if self._waiter is None or self._waiter.done() or (self.on_input is not None and self.on_input()):
+        waiter = self._waiter
+        if waiter is None or waiter.done() or (self.on_input is not None and self.on_input()):
             return
-        if not self._waiter.done():
-            self._waiter.set_result(None)
+        if not waiter.done():
+            waiter.set_result(None)
 
     def _resume(self) -> None:
         if self._paused and len(self.octets) <= _LOW and self._transport is not None:

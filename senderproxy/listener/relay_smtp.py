@@ -11,8 +11,6 @@ import asyncio
 import logging
 from typing import Final, assert_never
 
-from aiosmtpd.smtp import SMTP
-
 from senderproxy import log_events
 from senderproxy.aio import forget_traceback
 from senderproxy.listener.aiosmtpd_adapter import CompleteEnvelope, Handler
@@ -22,8 +20,10 @@ from senderproxy.listener.client_stream import ClientStream, ClientTimeout, Clos
 from senderproxy.listener.client_tls import explain_client_tls_failure
 from senderproxy.listener.connections import CONNECTED, Connection, ListenerState, Peer
 from senderproxy.listener.data_phase import DataPhase, reply_of
+from senderproxy.listener.late_smtp import LateSMTP
 from senderproxy.listener.read_buffer import ClientGone
 from senderproxy.listener.turned_away import TurnedAway
+from senderproxy.listener.usual_conversation import UsualConversation
 from senderproxy.log import event
 from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
@@ -43,13 +43,14 @@ def _discard(connection: Connection, stream: ClientStream, state: ListenerState,
     transport.abort()
 
 
-class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types are loose
+class RelaySMTP(LateSMTP):
     """One connection."""
 
     def __init__(
         self, handler: Handler, state: ListenerState, loop: asyncio.AbstractEventLoop, peer: Peer = CONNECTED
     ) -> None:
         """`peer`: the client that a proxy's header names; CONNECTED: the one that is connected."""
+        super().__init__(handler, state.hostname, loop)
         self._state = state
         self._peer = peer
         self._stream = ClientStream(loop, state.timeouts)
@@ -57,19 +58,14 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._admission: Admission | Reply | None = None
         self._dialogue: Dialogue | None = None
         self._handshaking = False
-        self._closing_reply: Reply | None = None  # the listener wants to close the connection with this
         self._transaction: asyncio.Task[Reply] | None = None
         self._input = ClientInput(self, self._stream, state, handler)
-        super().__init__(handler, hostname=state.hostname, loop=loop)
-
-    def __dir__(self) -> tuple[str, ...]:
-        """No names: aiosmtpd would search each connection for methods and keep them, in a cycle of references."""
-        return ()
+        self._usual = UsualConversation(self._stream, self._start_conversation)
 
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Register the connection; aiosmtpd then starts the conversation."""
+        """Register the connection, and greet the client or start a conversation with it."""
         assert isinstance(transport, asyncio.Transport)
         try:
             if peer := transport.get_extra_info("peername"):  # None: the client has disconnected already
@@ -80,12 +76,40 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             if self._state.settings.tls == "implicit":
                 self._handshaking = True
                 # The first octets belong to the handshake. Not at once: Python 3.11.2 starts to read after this call.
-                self.loop.call_soon(transport.pause_reading)
-            super().connection_made(transport)
+                self._stream.loop.call_soon(transport.pause_reading)
+            elif isinstance(self._admission, Admission) and self._input.takes_usual:
+                # Input that came together with the connection arrives in the pass of the loop after the next one.
+                self._stream.loop.call_soon(self._stream.loop.call_soon, self._greet)
+                return
+            self._usual.skip()
         except BaseException:  # without memory, too, no client waits for a greeting that never comes
             _discard(self, self._stream, self._state, transport)
             raise
-        self._client_connected_cb = None
+
+    def _greet(self) -> None:
+        """Greet a usual client. The conversation greets any other one."""
+        stream, admission = self._stream, self._admission
+        if stream.lost:
+            return
+        assert isinstance(admission, Admission)
+        try:
+            if stream.input.size or stream.input.has_ended or self._input.closing_reply is not None:
+                self._usual.skip()
+                return
+            dialogue = _new_dialogue(self._state, self._peer, admission)
+            greeting = dialogue.greet(early_input=False)
+            assert isinstance(greeting, SendReply)
+            stream.write(greeting.reply)
+            self._dialogue = dialogue
+            self._input.begin(dialogue)
+            stream.input.wait_with(self._usual)
+        except BaseException:
+            stream.abort()
+            raise
+
+    def _start_conversation(self) -> None:
+        assert self._stream.transport is not None
+        self.start(self._stream.transport)
 
     def data_received(self, data: bytes) -> None:
         """Buffer input; aiosmtpd's own reader stays empty."""
@@ -103,12 +127,15 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         """
         if self._stream.lost:
             return
+        goes_on = self._usual.lost(is_receiving=self._input.is_receiving)
         self._stream.connection_lost()
         self._state.unregister(self)
-        super().connection_lost(None)  # an error would be stored in a future that is never awaited
-        self._handler_coroutine = None
+        self.end(goes_on=goes_on)
         self._input.connection = None
-        del self._reader, self._writer
+
+    def leave(self, reply: Reply) -> bool:
+        """Send a last reply and close; False if the conversation does it."""
+        return self._usual.leave(reply)
 
     # Called by the listener when it stops or has too many connections
 
@@ -119,7 +146,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     def finish(self, reply: Reply) -> None:
         """Send this reply and close after the message in progress; at once where there is none."""
-        self._closing_reply, self._input.is_closing = reply, True
+        self._input.closing_reply = reply
         if not self.in_transaction:
             self._stream.input.interrupt(CloseRequested())
 
@@ -132,7 +159,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     def interrupt(self) -> None:
         """Cancel the message in progress, reply 421 and close."""
-        self._closing_reply, self._input.is_closing = replies.stopping(self._state.hostname), True
+        self._input.closing_reply = replies.stopping(self._state.hostname)
         self._stream.stop_requested = True
         if self._handshaking:
             self.abort()
@@ -154,13 +181,6 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
 
     # The conversation
 
-    def _create_envelope(self) -> CompleteEnvelope:
-        return CompleteEnvelope()
-
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """Start the timer when aiosmtpd reports a new connection; each later wait sets its own deadline."""
-        self._timeout_handle = self._stream.start_timer(duration or self._state.timeouts.idle)
-
     async def _handle_client(self) -> None:
         """Run the conversation from the greeting to the close, and end it in order whatever happens."""
         try:
@@ -170,7 +190,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         except ClientTimeout:
             await self._stream.finish(replies.timeout(self._stream.command_timeout))
         except CloseRequested:
-            await self._stream.finish(self._closing_reply or replies.stopping(self._state.hostname))
+            await self._stream.finish(self._input.closing_reply or replies.stopping(self._state.hostname))
         except Exception as fault:  # noqa: BLE001  an error in one connection does not reach the others
             self._state.counters.faults += 1
             event(_log, log_events.CONNECTION_ERROR, fault=fault, client=self._peer.host)
@@ -179,28 +199,35 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             self._stream.close()
 
     async def _converse(self) -> None:
-        self._stream.set_deadline(None)
-        if self._admission is None:
-            self.abort()
-            return
-        if self._state.settings.tls == "implicit" and not await self._encrypt():
-            return
-        if isinstance(self._admission, Reply):
-            _log_rejected(self._state, self._peer, self._admission)
-            await self._stream.finish(self._admission)
-            return
-        offer = self._state.offer(self._peer.host, self._admission)
-        quota = self._state.quota(self._admission)
-        dialogue = Dialogue(offer, self._peer.host, senders=self._admission.senders, secure=self._secure, quota=quota)
-        self._dialogue = dialogue
-        await asyncio.sleep(0)  # lets input that came together with the connection arrive
-        check_no_tls(self._stream, self._state, self._peer.host)
-        going_on = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
+        dialogue, going_on = self._dialogue, True
+        came = dialogue is not None
+        if dialogue is None:
+            if (dialogue := await self._open()) is None:
+                return
+        else:
+            self._input.resume(self._usual.take_reason())
         while going_on:
-            line = await self._input.next_line(dialogue, self._writer)
+            line, came = await self._input.next_line(dialogue, self.drain, came=came), False
             if (step := self._input.take_step()) is None:
                 step = dialogue.line_too_long() if line is None else self.step_of(dialogue, line)
             going_on = await self._perform(dialogue, step)
+
+    async def _open(self) -> Dialogue | None:
+        """Open the conversation up to the greeting; None where it ends with that."""
+        if self._admission is None:
+            self.abort()
+            return None
+        if self._state.settings.tls == "implicit" and not await self._encrypt():
+            return None
+        if isinstance(self._admission, Reply):
+            _log_rejected(self._state, self._peer, self._admission)
+            await self._stream.finish(self._admission)
+            return None
+        self._dialogue = dialogue = _new_dialogue(self._state, self._peer, self._admission, secure=self._secure)
+        await asyncio.sleep(0)  # lets input that came together with the connection arrive
+        check_no_tls(self._stream, self._state, self._peer.host)
+        is_greeted = await self._perform(dialogue, dialogue.greet(early_input=self._stream.input.size > 0))
+        return dialogue if is_greeted else None
 
     def step_of(self, dialogue: Dialogue, line: bytes) -> Step:
         """The dialogue's step for a command. An internal error ends the transaction, not the connection."""
@@ -234,7 +261,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         progress = step.exchange.start(step.initial)
         while isinstance(progress, Challenge):
             self._stream.write_octets(progress.render())
-            line = await self._input.next_line(dialogue, self._writer, is_command=False)
+            line = await self._input.next_line(dialogue, self.drain, is_command=False)
             if line is None:
                 return ReplyAndClose(replies.AUTH_LINE_TOO_LONG)
             progress = step.exchange.handle_response(line.rstrip(b"\r\n"))
@@ -264,7 +291,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
         self._secure = True  # a failed handshake ends the connection
         self._handshaking = True
         try:
-            secured = await self.loop.start_tls(
+            secured = await self._stream.loop.start_tls(
                 stream.transport,
                 self,
                 context,
@@ -297,7 +324,7 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
             envelope = self.envelope
             assert isinstance(envelope, CompleteEnvelope)
             envelope.fill(self._state.clock.new_id(), dialogue.client, dialogue.envelope(), received)
-            self._transaction = self.loop.create_task(self._call_handler_hook("DATA"))
+            self._transaction = self._stream.loop.create_task(self._call_handler_hook("DATA"))
             try:
                 reply = await reply_of(self._transaction, envelope, self._state)
             finally:
@@ -315,7 +342,12 @@ class RelaySMTP(SMTP):  # type: ignore[misc, unused-ignore]  # aiosmtpd's types 
     @property
     def must_close(self) -> bool:
         """True if no further command is read."""
-        return self._closing_reply is not None and not self.in_transaction
+        return self._input.closing_reply is not None and not self.in_transaction
+
+
+def _new_dialogue(state: ListenerState, peer: Peer, admission: Admission, *, secure: bool = False) -> Dialogue:
+    offer, quota = state.offer(peer.host, admission), state.quota(admission)
+    return Dialogue(offer, peer.host, senders=admission.senders, secure=secure, quota=quota)
 
 
 def _log_rejected(state: ListenerState, peer: Peer, reply: Reply) -> None:

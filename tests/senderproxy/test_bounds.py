@@ -208,7 +208,7 @@ IN_PROGRESS = {
     "delivery.shared_quota.SharedQuota._tasks": "an exchange for a message, a report, or a request of another instance",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",
     "listener.acceptor.Acceptor._waiting": "WAITING_LIMIT; listener/test_proxy_peers.py",
-    "listener.acceptor.Acceptor._starting": "an accepted socket, for some passes of the event loop",
+    "listener.acceptor.Acceptor._starting": "a connection of a proxy, until its header is there; WAITING_LIMIT",
     "listener.body.SpillDirectory._created": "a folder for large bodies that was deleted by hand",
     "listener.connections.ListenerState.transactions": "a message; max_connections, and cancelled ones until their end",
     "relay.decision_thread.DecisionThread._of_client": "a decision; a limit for each client and one for all",

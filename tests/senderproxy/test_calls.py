@@ -35,6 +35,8 @@ COUNTED = 20
 LIMITS = {"office": 670, "devices": 848}
 STRAIGHT = 200  # messages on the straight path
 STRAIGHT_LIMIT = 367  # calls of our functions for each, on average
+CONNECTIONS = 50  # with greeting, EHLO, one usual message and QUIT
+CONNECTION_LIMIT = 505  # calls of our functions for each, its message included, on average
 
 
 @asynccontextmanager
@@ -139,3 +141,39 @@ def test_a_usual_message_makes_no_task_and_no_future(tmp_path: Path) -> None:
     assert [each for each in made if not each.startswith("timer")] == []
     assert len(made) <= STRAIGHT / 10, "timers are moved, not set anew"
     assert calls / STRAIGHT <= STRAIGHT_LIMIT
+
+
+async def short_connections(folder: Path) -> tuple[int, list[str], int]:
+    """The calls for fifty connections with one usual message, what the loop made for them, and how many were straight."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, CountedLoop)
+    async with relay_office(folder) as office:
+        path = StraightPath(office.drawer, office.courier, office.relay, office.intake, office.clock)
+        chosen = settings(name="office", max_connections_per_minute=1000)
+        listener = Listener(chosen, (), HOSTNAME, office.intake, office.clock, straight=path)
+        await listener.start()
+        calls = before = 0
+        for number in range(WARM_UP + CONNECTIONS):
+            if number == WARM_UP:
+                loop.made.clear()
+                calls, before = 0, path.counts.taken - path.counts.handed_over
+            with Counter() as counter:
+                client = await SmtpClient.greeted(listener)
+                assert (await client.mail(MESSAGE % number)).code == 250
+                assert (await client.ask(b"QUIT\r\n")).code == 221
+                await client.close()
+                while listener.connections:
+                    await asyncio.sleep(0)
+            calls += counter.calls
+        made, taken = list(loop.made), path.counts.taken - path.counts.handed_over - before
+        await listener.stop(5)
+        return calls, made, taken
+
+
+def test_a_usual_connection_makes_no_task_and_no_future(tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=CountedLoop) as runner:
+        calls, made, taken = runner.run(short_connections(tmp_path))
+    assert taken == CONNECTIONS
+    assert [each for each in made if not each.startswith("timer")] == []
+    assert len(made) <= 3 * CONNECTIONS, "timers: for the first command, and for the client to read the last reply"
+    assert calls / CONNECTIONS <= CONNECTION_LIMIT

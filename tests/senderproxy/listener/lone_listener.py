@@ -9,6 +9,7 @@ import sys
 
 from senderproxy.clock import SystemClock
 from senderproxy.listener.server import Listener
+from tests.fakes.open_ways import OpenWays
 from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.listener.smtp_client import HOSTNAME, settings
 
@@ -21,7 +22,7 @@ async def serve() -> None:
         chosen = settings(max_connections=count, max_connections_per_client=count, max_connections_per_minute=2 * count)
     else:
         chosen = settings()
-    listener = Listener(chosen, (), HOSTNAME, intake, SystemClock())
+    listener = Listener(chosen, (), HOSTNAME, intake, SystemClock(), straight=OpenWays())
     await listener.start()
     print(listener.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)

@@ -137,7 +137,7 @@ async def test_an_accepted_connection_starts_although_the_loop_stops(scarce: Sca
     acceptor = Acceptor(scarce, Greeting, EventLimiter())
     clients = [connected(scarce) for _ in range(70)]
     acceptor.start()
-    while not acceptor._starting:
+    while not scarce.calls:
         await asyncio.sleep(0)
     acceptor.stop()
     await acceptor.wait_started()

@@ -130,7 +130,9 @@ async def test_a_client_that_does_not_read_its_last_replies_is_dropped() -> None
 
 async def test_no_timer_runs_after_the_connection_is_lost() -> None:
     stream, transport = opened(idle=0.02)
-    timer = stream.start_timer(0.02)
+    stream.set_deadline(asyncio.get_running_loop().time() + 0.02)
+    timer = stream._timer
+    assert timer is not None
     stream.connection_lost()
     stream.close()
     assert timer.cancelled()

@@ -794,18 +794,29 @@ def test_the_timeouts_of_a_listener_follow_its_settings() -> None:
     assert NO_DELAY.failures == 5
 
 
+@pytest.mark.parametrize(
+    ("what", "sent"),
+    [
+        ("senderproxy.listener.relay_smtp.ClientStream.attach", b""),
+        ("senderproxy.listener.relay_smtp.Dialogue.greet", b""),
+        ("aiosmtpd.smtp.SMTP._create_session", b"HELO before the greeting\r\n"),
+    ],
+    ids=["connection", "greeting", "conversation"],
+)
 async def test_a_connection_for_which_there_is_no_memory_is_closed_and_not_counted(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, what: str, sent: bytes
 ) -> None:
-    def fail(_smtp: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     async with listening(RecordingIntake()) as listener:
         unhandled: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         with monkeypatch.context() as patch:
-            patch.setattr("aiosmtpd.smtp.SMTP._create_session", fail)
-            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            patch.setattr(what, fail)
+            sock = socket.create_connection(("127.0.0.1", listener.port))
+            sock.sendall(sent)
+            reader, writer = await asyncio.open_connection(sock=sock)
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
             writer.close()

@@ -30,6 +30,13 @@ HAPPENINGS = (
     "reload", "no-account", "new-password", "map", "queue-mode", "keep-deferrals", "footers-off", "stop", "stop-at-once", "reset",
     "half-close", "switch", "pause-account",
 )  # fmt: skip
+# Without a message: most of these need the conversation of the general path; "!" is something that happens.
+COMMANDS = (
+    "NOOP", "RSET", "VRFY x", "XYZZY", "MAIL FROM:<bad", "EHLO other.example", "DATA", "HELP", "EHLO", "NOOP\r\nNO|OP\r\nRSET",
+    "pause", "STARTTLS", "AUTH PLAIN", "AUTH PLAIN AGEAYg==", "BDAT 3", "\x16\x03\x01", "GET / HTTP/1.1", "X" * 13_000, "QUIT now",
+    "QUIT\r\nNOOP", "RSET\r\nQUIT\r\nMAIL FROM:<>", "long pause", "!reset", "!half-close", "!stop", "!stop-at-once", "!switch",
+)  # fmt: skip
+EARLY = (b"EHLO early.example\r\n", b"\x16\x03\x01\x00", b"E", b"(end)", b"(reset)", b"(stop)")  # before the greeting
 
 
 @dataclass
@@ -54,6 +61,7 @@ class ClientPlan:
     host: str
     greeting: str
     way: float  # seconds to the listener; no two are the same, so that seldom two things happen at the same time
+    early: bytes = b""
     steps: list[Mail | str] = field(default_factory=list)
 
 
@@ -67,23 +75,13 @@ def draw_clients(seed: int) -> list[ClientPlan]:
         host = draw.choice(("192.168.1.20", "192.168.1.20", "192.168.1.21", "192.168.1.66"))
         greeting = draw.choice(("EHLO pc.firma.example", "EHLO pc.firma.example", "HELO pc", "EHLO [192.168.1.20]"))
         client = ClientPlan(host, greeting, 0.001 + 0.00001 * draw.randrange(90))
-        for _ in range(draw.randrange(4, 12)):
+        if draw.random() < 0.05:
+            client.early = draw.choice(EARLY)
+        if draw.random() < 0.05:
+            client.host = "192.168.2.1"  # not allowed
+        for _ in range(draw.randrange(0, 12) or draw.randrange(12)):
             if draw.random() < 0.1:
-                client.steps.append(
-                    draw.choice(
-                        (
-                            "NOOP",
-                            "RSET",
-                            "VRFY x",
-                            "XYZZY",
-                            "MAIL FROM:<bad",
-                            "EHLO other.example",
-                            "pause",
-                            "DATA",
-                            "HELP",
-                        )
-                    )
-                )
+                client.steps.append(draw.choice(COMMANDS))
             client.steps.append(draw_mail(draw, unusual, happens))
         if draw.random() < 0.7:
             client.steps.append("QUIT")

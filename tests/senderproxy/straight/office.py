@@ -207,17 +207,35 @@ class ClientEnd:
         protocol = RelaySMTP(handler, state, self._loop)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
+        self._come_early(protocol)
         if await self._code() != 220 or await self._ask(self._plan.greeting) != 250:
             return
         for step in self._plan.steps:
             if self._ended:
                 return
-            if step == "pause":
-                await asyncio.sleep(20)
+            if step in ("pause", "long pause"):
+                await asyncio.sleep(20 if step == "pause" else 400)
+            elif isinstance(step, str) and step.startswith("!"):
+                self._office.happen(step[1:], self.transport)
+                await asyncio.sleep(0.05)
             elif isinstance(step, str):
                 await self._ask(step)
             else:
                 await self._mail(step)
+
+    def _come_early(self, protocol: RelaySMTP) -> None:
+        """Send or do something in the pass of the loop after the connection: before the greeting."""
+        match self._plan.early:
+            case b"(end)":
+                self._loop.call_soon(protocol.eof_received)
+            case b"(reset)":
+                self._loop.call_soon(self.transport.reset_now)
+            case b"(stop)":
+                self._loop.call_soon(self._office.happen, "stop", self.transport)
+            case b"":
+                pass
+            case early:
+                self._loop.call_soon(protocol.data_received, early)
 
     async def _mail(self, mail: Mail) -> None:
         commands = [
@@ -244,8 +262,12 @@ class ClientEnd:
         await self._code()
 
     async def _ask(self, command: str) -> int:
-        self.transport.feed(f"{command}\r\n".encode())
-        return await self._code()
+        *pieces, last = f"{command}\r\n".encode().split(b"|")
+        for piece in pieces:
+            self.transport.feed(piece)
+            await asyncio.sleep(0.5)
+        self.transport.feed(last)
+        return [await self._code() for _ in range(command.count("\r\n") + 1)][-1]
 
     async def _code(self) -> int:
         """The code of the next reply; 0: there is none."""
@@ -324,7 +346,13 @@ class StraightOffice:
         self.intake = RelayIntake(self.relay, self.spool, self.runner, reports, self.clock, {"office": handling})
         self.path = StraightPath(self.accounts, self.courier, self.relay, self.intake, self.clock)
         clients = (ClientSettings(networks=("192.168.1.66/32",), senders=("bert@firma.example",)),)  # type: ignore[arg-type]
-        chosen = settings(name="office", allow=("192.168.1.0/24",), idle_seconds=300, max_message_size=20_000)
+        chosen = settings(
+            name="office",
+            allow=("192.168.1.0/24",),
+            idle_seconds=300,
+            max_message_size=20_000,
+            max_connections_per_client=draw.choice((50, 50, 2, 1)),
+        )
         self.listener = Listener(
             chosen, clients, HOSTNAME, self.intake, self.clock, straight=self.path if straight else None
         )
@@ -383,7 +411,7 @@ class StraightOffice:
                 self.intake.handling = {"office": Handling(on_deferral=OnDeferral.QUEUE, timeout=0.03)}
             case "footers-off":
                 self.relay.rules = replace(rules, senders=replace(rules.senders, srs=not rules.senders.srs))
-            case "stop" | "stop-at-once":
+            case "stop" | "stop-at-once" if what == "stop-at-once" or not self._stops:
                 self._stops.add(asyncio.ensure_future(self.listener.stop(100 if what == "stop" else 0)))
             case "reset":
                 transport.reset()

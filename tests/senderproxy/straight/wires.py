@@ -94,9 +94,9 @@ class MemoryTransport(asyncio.Transport):
 
     def reset(self) -> None:
         """The connection is gone, for both ends."""
-        self._loop.call_later(self._way, self._reset)
+        self._loop.call_later(self._way, self.reset_now)
 
-    def _reset(self) -> None:
+    def reset_now(self) -> None:
         self._closing = True
         self._lose()
 
