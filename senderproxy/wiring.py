@@ -244,6 +244,7 @@ def build_components(
         intake.loop_guard.others = CountsOfOthers(others.own)
         learned.share(login_throttle.LEARNED_KIND, throttle)
         learned.share(loop_guard.LEARNED_KIND, intake.loop_guard)
+        learned.share(sender_rejected.LEARNED_KIND, relay.rejected_senders)
     copies = SentCopies(accounts, tokens, relay.contents, lambda: relay.rules, clock)
     intake.copies.on_copy = runner.results.on_copy = copies.stored
     straight = StraightPath(accounts, courier, relay, intake, clock)

@@ -29,7 +29,7 @@ _RECOVERED: Final = 3600.0  # seconds in which other instances are told that an 
 
 
 class AccountFacts(SharedLearnedSource):
-    """Health and observed limits of each account. `is_shared`: other instances follow its health."""
+    """Health and observed limits of each account. `is_shared`: other instances follow them."""
 
     def __init__(
         self,
@@ -84,14 +84,26 @@ class AccountFacts(SharedLearnedSource):
 
     def follow(self, subject: str, fact: Fact, written: Instant) -> None:
         """See learned.SharedLearnedSource."""
+        state = self._create(subject)
+        if state is None:
+            return
+        state.pool.observed.follow(fact.get("limits", {}), written)
+        state.observed_recipient_limit.follow(fact.get("recipients_per_message"), written)
+        if "proven" in fact:
+            proven = ProvenLogin.read(fact["proven"], written)
+            if proven.version == self._version(subject) and (state.proven is None or state.proven.at < proven.at):
+                state.proven = proven
+        self._follow_health(state, fact, written)
+
+    def _follow_health(self, state: AccountState, fact: Fact, written: Instant) -> None:
         health: Health = Healthy()
         if "health" in fact:
             health, version = read_health(fact["health"], written), fact["health"].get("version")
         elif "recovered" in fact:
             health = Healthy(written.before(duration(fact["recovered"], "age", _RECOVERED)).now)
             version = fact["recovered"]["version"]
-        state, own_version = self._create(subject), self._version(subject)
-        if state is None or own_version is None or fact.get("way_in") not in (None, self._way_in(state)):
+        own_version = self._version(state.account.id)
+        if own_version is None or fact.get("way_in") not in (None, self._way_in(state)):
             return
         if health.since is None or (state.health.since is not None and state.health.since >= health.since):
             return

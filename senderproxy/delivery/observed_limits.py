@@ -46,6 +46,18 @@ class ObservedLimit:
         if fact is not None:
             self.limit, self.at = count(fact, "limit"), written.monotonic - duration(fact, "age", _KEPT)
 
+    def follow(self, fact: Fact | None, written: Instant) -> None:
+        """Take a limit that another instance wrote at that moment, unless the one here is newer or lower.
+
+        Raises KeyError, TypeError or ValueError if it is none.
+        """
+        seen = ObservedLimit()
+        seen.restore(fact, written)
+        if seen.limit is None or (self.limit is not None and self.at >= seen.at):
+            return
+        if self.narrow(seen.limit, seen.at) == seen.limit:
+            self.limit, self.at = seen.limit, seen.at
+
 
 @dataclass(slots=True)
 class ObservedLimits:
@@ -76,3 +88,10 @@ class ObservedLimits:
         """Take the limits that were written at that moment. Raises KeyError, TypeError or ValueError."""
         self.connections.restore(fact.get("connections"), written)
         self.messages_per_connection.restore(fact.get("messages_per_connection"), written)
+
+    def follow(self, fact: Fact, written: Instant) -> None:
+        """Take the limits that another instance wrote at that moment. Raises KeyError, TypeError or ValueError.
+
+        Not that of connections: what was left for the other one depends on those of this one.
+        """
+        self.messages_per_connection.follow(fact.get("messages_per_connection"), written)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from senderproxy.learned import Fact, Instant, LearnedSource, Notify, duration, ignore_change
+from senderproxy.learned import Fact, Instant, Notify, SharedLearnedSource, duration, ignore_change
 from senderproxy.mail.address import Address, ForwardPath, ReversePath
 from senderproxy.mail.author import AuthorFields, read_authors
 from senderproxy.mail.header import HeaderSection
@@ -182,7 +182,7 @@ def _setting(rejected: RejectedSender) -> tuple[str, SenderRule]:
 _RuleSettings: TypeAlias = tuple[str, str, bool]  # sender_rule, from_rule, takes_null_reverse_path
 
 
-class RejectedSenders(LearnedSource):
+class RejectedSenders(SharedLearnedSource):
     """Senders that were rejected although the configured rules allow them.
 
     `changed` is called with the subject of a fact that has changed: a digest of account and sender.
@@ -252,12 +252,26 @@ class RejectedSenders(LearnedSource):
         """See learned.LearnedSource."""
         if len(self._known) >= KNOWN_LIMIT:
             return False
+        self._take(subject, fact, written)
+        return True
+
+    def follow(self, subject: str, fact: Fact, written: Instant) -> None:
+        """See learned.SharedLearnedSource."""
+        self._known.pop(subject, None)
+        self._take(subject, fact, written)
+        while len(self._known) > KNOWN_LIMIT:
+            del self._known[next(iter(self._known))]
+
+    def gone(self, subject: str) -> None:
+        """See learned.SharedLearnedSource. It was accepted at another instance."""
+        self._known.pop(subject, None)
+
+    def _take(self, subject: str, fact: Fact, written: Instant) -> None:
         since = written.before(duration(fact, "since", _LONGEST_AGE)).now.isoformat(timespec="seconds")
         texts = {field.name: str(fact[field.name]) for field in fields(StricterRule)}
         sender_rule, from_rule, takes_null = fact["settings"]
         entry = StricterRule(**texts | {"since": since})
         self._known[subject] = (entry, (str(sender_rule), str(from_rule), bool(takes_null)))
-        return True
 
     def _forget(self, key: str) -> None:
         del self._known[key]

@@ -1,13 +1,16 @@
-"""Two services with one database and one account: together they send no more than its hourly limit, and no less."""
+"""Two services with one database and one account: together they send no more than its limits, and no less."""
 
 import smtplib
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
+from senderproxy.control.client import ask
+from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.server import Simulator
 from tests.crash.members import Member
 from tests.journeys.test_postgresql import ANNA, running_simulator
@@ -19,6 +22,8 @@ reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 LIMIT = 60
+AUTOMATIC = 4  # messages in an hour
+CARL = "carl@kunde.example"
 
 
 @dataclass
@@ -73,6 +78,9 @@ ca_file = "{simulator.ca_file}"
 sender_rule = "domain"
 messages_per_hour = {limit}
 
+[senders]
+automatic_per_hour = {AUTOMATIC}
+
 [spool]
 engine = "postgresql://{SERVICE}@:{server.port}/mail?host={server.socket_folder}"
 """
@@ -95,6 +103,30 @@ def test_two_services_send_exactly_the_limit_together(setting: Setting) -> None:
     assert replies.count(250) == LIMIT
     assert replies.count(451) == 150 - LIMIT
     assert len(setting.simulator.received) == LIMIT
+
+
+def test_two_services_count_automatic_messages_together(setting: Setting) -> None:
+    one, two = setting.members
+
+    def knows(member: Member, count: int) -> bool:
+        request = new_request(Verb.AUTOMATIC, author=ANNA.login, recipients=[CARL])
+        return bool(ask(member.folder / "control", request, seconds=60)["sent"][0]["count"] == count)
+
+    def send(member: Member) -> int:
+        with smtplib.SMTP(LOOPBACK, member.port, timeout=60) as client:
+            client.ehlo()
+            client.mail(ANNA.login)
+            client.rcpt(CARL)
+            return client.data(f"Auto-Submitted: auto-replied\r\n{message(1)}")[0]
+
+    replies = []
+    for number in range(AUTOMATIC):
+        sender, other = (one, two) if number % 2 else (two, one)
+        replies.append(send(sender))
+        wait_until(partial(knows, other, number + 1), "the other one knows", peer=other)
+    assert replies == [250] * AUTOMATIC
+    assert [send(one), send(two)] == [554, 554]
+    assert len(setting.simulator.received) == AUTOMATIC
 
 
 def test_what_a_killed_service_held_is_not_sent_by_the_other(setting: Setting) -> None:

@@ -66,3 +66,25 @@ def test_observed_limits_grow_after_a_restart_as_before_it() -> None:
 def test_a_fact_of_another_form_is_an_error(fact: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         ObservedLimits().restore(fact, Instant(datetime(2026, 1, 31, tzinfo=UTC), 0.0))
+
+
+def test_limits_of_another_instance_are_taken_over_unless_the_one_here_is_newer_or_lower() -> None:
+    midnight = datetime(2026, 1, 31, tzinfo=UTC)
+
+    def followed(limit: int | None, at: float, written: dict[str, float] | None) -> int | None:
+        observed = ObservedLimit(limit, at)
+        observed.follow(written, Instant(midnight, 1000.0))
+        return observed.limit
+
+    assert followed(None, 0.0, {"limit": 10, "age": 100.0}) == 10
+    assert followed(20, 500.0, {"limit": 10, "age": 100.0}) == 10
+    assert followed(20, 950.0, {"limit": 10, "age": 100.0}) == 20  # newer
+    assert followed(5, 500.0, {"limit": 10, "age": 100.0}) == 5  # still in force
+    assert followed(5, 500.0, None) == 5
+
+
+def test_the_connections_that_another_instance_was_left_are_not_a_limit_here() -> None:
+    observed = ObservedLimits()
+    fact = {name: {"limit": 2, "age": 1.0} for name in ("connections", "messages_per_connection")}
+    observed.follow(fact, Instant(datetime(2026, 1, 31, tzinfo=UTC), 1000.0))
+    assert observed.narrow(CONFIGURED, 1000.0) == replace(CONFIGURED, messages_per_connection=2)

@@ -13,7 +13,7 @@ from senderproxy.mail.address import NULL_PATH, Address, ReversePath, parse_addr
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.outcome import Delivered, Failed, Outcome, RefusedSenderField
 from senderproxy.mail.reply import parse_reply
-from senderproxy.relay.sender_rejected import RejectedSender, RejectedSenders, explain, find_rejected
+from senderproxy.relay.sender_rejected import KNOWN_LIMIT, RejectedSender, RejectedSenders, explain, find_rejected
 from senderproxy.routing.account import Account
 from senderproxy.routing.directory import MatchTier
 from senderproxy.routing.provider import Provider, SenderRule
@@ -224,6 +224,26 @@ def test_a_stored_entry_without_a_field_is_an_error(without: str) -> None:
     del fact[without]
     with pytest.raises(KeyError):
         RejectedSenders().restore(subjects[0], fact, Instant(NOW, 0.0))
+
+
+def test_an_entry_of_another_instance_is_listed_until_that_one_deletes_it() -> None:
+    known, others = RejectedSenders(), RejectedSenders()
+    subjects, told = list[str](), list[str]()
+    known.changed, others.changed = subjects.append, told.append
+    refused = _found(b"550 Sender address is not allowed.", Stage.MAIL)
+    assert refused is not None
+    known.note(refused, NOW)
+    fact = json.loads(json.dumps(known.fact(subjects[0], Instant(NOW, 0.0))))
+    for _ in range(2):
+        others.follow(subjects[0], fact, Instant(NOW, 0.0))
+        assert others.entries() == known.entries()
+    others.gone(subjects[0])
+    others.gone(subjects[0])
+    assert others.entries() == []
+    assert told == []  # the other one writes its own entries
+    for number in range(KNOWN_LIMIT + 1):
+        others.follow(f"subject{number}", fact, Instant(NOW, 0.0))
+    assert len(others) == KNOWN_LIMIT
 
 
 def test_a_stranger_reads_neither_login_nor_hint() -> None:

@@ -1,8 +1,9 @@
-"""The health of an account, which instances over one database take over from each other."""
+"""The health of an account and what was learned about it, which instances over one database take over from each other."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -15,7 +16,7 @@ from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.spool.postgresql.target import DatabaseTarget
 from tests.fakes.still_clock import StillClock
-from tests.senderproxy.delivery.messages import ANNA, MAILBOXES, SECRET, SETTINGS, smarthost_of
+from tests.senderproxy.delivery.messages import ANNA, MAILBOXES, SECRET, SETTINGS, smarthost_of, to
 from tests.senderproxy.delivery.office import Office, office
 from tests.senderproxy.spool.postgresql.open_spool import Databases, opened
 from tests.senderproxy.spool.postgresql.test_instances import until
@@ -88,3 +89,43 @@ async def test_a_pause_holds_everywhere_until_a_message_was_accepted(
             o.clock.ahead += 61
         assert isinstance(await two.send_one(), Delivered)
         await until(lambda: state(one) == "healthy")
+
+
+def recipients_limit(o: Office) -> int | None:
+    state = o.courier._states.get("anna")
+    return None if state is None else state.observed_recipient_limit.limit
+
+
+async def test_a_limit_of_recipients_that_one_instance_learned_is_kept_by_the_other(
+    databases: Databases, clock: StillClock
+) -> None:
+    target = databases.new()
+    carls = to(*(f"carl{number}@kunde.example" for number in range(5)))
+    async with (
+        Simulator(replace(SETTINGS, recipients_per_message=2)) as simulator,
+        member(target, clock, simulator) as one,
+        member(target, clock, simulator) as two,
+    ):
+        assert all(isinstance(outcome, Delivered) for outcome in await one.send(envelope=carls))
+        await until(lambda: recipients_limit(two) == 2)
+        before = len(simulator.received)
+        assert all(isinstance(outcome, Delivered) for outcome in await two.send(envelope=carls))
+        assert [len(taken.recipients) for taken in simulator.received[before:]] == [2, 2, 1]
+
+
+async def test_a_login_that_worked_at_one_instance_is_a_proof_at_the_other(
+    databases: Databases, clock: StillClock
+) -> None:
+    target = databases.new()
+    async with (
+        Simulator(SETTINGS) as simulator,
+        member(target, clock, simulator) as one,
+        member(target, clock, simulator) as two,
+    ):
+        assert isinstance(await one.send_one(), Delivered)
+        await until(lambda: "anna" in two.courier._states and two.courier._states["anna"].proven is not None)
+        found, there = two.courier._states["anna"].proven, one.courier._states["anna"].proven
+        assert found is not None
+        assert there is not None
+        assert found.version == there.version
+        assert abs(found.at - there.at) < timedelta(minutes=1)  # two clocks, and the moment of writing
