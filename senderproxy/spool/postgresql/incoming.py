@@ -14,6 +14,7 @@ from senderproxy.mail.message import Body, Message
 from senderproxy.relay.ports import Arrival, Claim, Lease
 from senderproxy.spool.postgresql import statements
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
+from senderproxy.spool.postgresql.history_rows import KNOWN
 from senderproxy.spool.postgresql.instance import Instance
 from senderproxy.spool.postgresql.leases import InstanceLeases, RowLease
 from senderproxy.spool.postgresql.server_time import ServerTime
@@ -23,7 +24,6 @@ from senderproxy.spool.sqlite.content import RowBody
 from senderproxy.tracking.record import ACCOUNT_LANE, Lane, RecipientStatus
 
 ADD_LEASE: Final = "INSERT INTO lease (instance, message, lane) VALUES ($1, $2, $3) RETURNING number"
-_KNOWN: Final = "SELECT count(*) FROM message WHERE id = ANY($1::text[])"
 _ARRIVALS: Final = 256  # calls of `accept` at once; bounds the memory of messages that wait for a connection
 
 
@@ -60,7 +60,7 @@ class SharedIncoming:
             return taken
 
         async def was_committed(connection: DatabaseConnection) -> bool:
-            return bool(await connection.fetchval(_KNOWN, ids) == len(ids))
+            return bool(await connection.fetchval(KNOWN, ids) == len(ids))
 
         async with self._slots:
             writing = asyncio.create_task(self._connections.write(work, was_committed))
