@@ -318,6 +318,6 @@ def spool_error(what: str, error: BaseException) -> SpoolError:
             return SpoolError(text, hint=_("senderproxy spool migrate --owner ROLE"))
         if error.sqlstate == "53100":
             return SpoolFull(message, hint=_("Free some space on the disk of the database server."))
-        if str(error.sqlstate).startswith(("22", "23")):  # a value that it cannot store, a constraint
+        if str(error.sqlstate).startswith(("22", "23", "54")):  # a value that it cannot store, a constraint, a limit
             return SpoolRejected(message)
     return SpoolError(message, hint=_("Look into the log of the database server."))

@@ -7,7 +7,7 @@ Not here: leases (spool.postgresql.claims).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from senderproxy.mail.address import AddressError
@@ -20,7 +20,7 @@ from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.new_messages import event_rows
 from senderproxy.spool.sqlite.rows import Row
 from senderproxy.spool.sqlite.shown_rows import shown_address, shown_client, shown_state
-from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
+from senderproxy.tracking.age_buckets import AGE_BUCKETS, AGE_LIMITS
 from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientStatus
 
 
@@ -77,7 +77,11 @@ EVENTS: Final = (
 HISTORY_EVENTS: Final = "SELECT events FROM history WHERE id = $1 LIMIT 1"
 HEADER: Final = "SELECT header FROM content WHERE message = (SELECT number FROM message WHERE id = $1)"
 # These two read all unfinished messages, and no others: the totals need them all.
-WAITING: Final = "SELECT account, held, size, received_at FROM message WHERE finished_at IS NULL"
+WAITING: Final = (  # one row for each account and age bucket: $2 has the limits in milliseconds, as in age_bucket
+    "SELECT account, width_bucket($1 - received_at - 1, $2::bigint[]), count(*) FILTER (WHERE held = 0),"
+    " count(*) FILTER (WHERE held > 0), sum(size)::bigint, min(received_at)"
+    " FROM message WHERE finished_at IS NULL GROUP BY 1, 2"
+)
 REASONS: Final = (
     "SELECT message.account, recipient.reply, recipient.why, recipient.fate, count(*)"
     " FROM message JOIN recipient ON recipient.message = message.number"
@@ -292,13 +296,14 @@ class _AccountSum:
 async def totals(connection: DatabaseConnection, now: int) -> Sequence[Totals]:
     """The totals of each account. A message with a held recipient counts as held. `now`: milliseconds since 1970."""
     sums: dict[str, _AccountSum] = {}
-    for account, held, size, received_at in await connection.fetch(WAITING):
+    limits = [rows.span_ms(limit) for limit in AGE_LIMITS]
+    for account, bucket, waiting, held, size, oldest in await connection.fetch(WAITING, now, limits):
         one = sums.setdefault(account, _AccountSum())
-        one.held += held > 0
-        one.waiting += held == 0
+        one.held += held
+        one.waiting += waiting
         one.size += size
-        one.oldest = min(one.oldest, received_at)
-        one.ages[age_bucket(timedelta(milliseconds=now - received_at))] += 1
+        one.oldest = min(one.oldest, oldest)
+        one.ages[bucket] += waiting + held
     for account, reply, why, status, count in await connection.fetch(REASONS):
         if account in sums and (words := _reason(reply, why, status)):
             reasons = sums[account].reasons
