@@ -41,11 +41,9 @@ def main() -> int:
     command = shlex.join(["python", "-m", "benchmarks.scale", *sys.argv[1:]])
     about = machine(command, {}, {}, exact=False)
     print(
-        f"`{about['command']}`, {about['date']}, commit {about['commit']}; {about['processor']}, {about['cores']} cores,"
-    )
-    print(f"{about['memory_gb']} GB, {about['system']}, PostgreSQL 15, {about['python']}; a synced write of 4 KB takes")
-    print(
-        f"{about['sync_ms']:.2f} ms; load average at the beginning: {about['load_average']}; rounds: {rounds}",
+        f"`{command}`, {about['date']}, commit {about['commit']}; {about['processor']}, {about['cores']} cores,"
+        f" {about['memory_gb']} GB; {about['system']}, PostgreSQL 15, {about['python']}; a synced write of 4 KB takes"
+        f" {about['sync_ms']:.2f} ms; load average at the beginning {about['load_average']}; rounds: {rounds}",
         flush=True,
     )
     parts = {

@@ -18,14 +18,16 @@ from senderproxy.tracking.record import Lane, Query
 
 _LANES: Final = 10_000
 _TIMES: Final = 5
+_EXPIRY: Final = 5 * 86_400_000  # milliseconds; all messages are two hours old
 _FILL: Final = """
 SET search_path = senderproxy;
 INSERT INTO message SELECT n, 'm' || n, t, 'l', '{{"host":"a","name":"b","protocol":"ESMTP"}}', '', 0,
-  'anna@firma.example', 'a' || n % {lanes}, NULL, 4096, NULL, NULL, 0, 'firma.example anna', NULL, 0, 1, 0, t + n, 1, NULL
+  'anna@firma.example', 'a' || n % {lanes}, NULL, 4096, NULL, NULL, 0, 'firma.example anna', NULL, 0,
+  1, 0, t + n, 1, NULL
   FROM generate_series({first}, {last}) AS n,
   (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 7200000 AS t) AS now;
-INSERT INTO recipient SELECT n, 0, 'carl@elsewhere.example', 'elsewhere.example carl', 'waiting', t, 0, NULL, '', 0, NULL,
-  'account:a' || n % {lanes} FROM generate_series({first}, {last}) AS n,
+INSERT INTO recipient SELECT n, 0, 'carl@elsewhere.example', 'elsewhere.example carl', 'waiting', t, 0, NULL, '', 0,
+  NULL, 'account:a' || n % {lanes} FROM generate_series({first}, {last}) AS n,
   (SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 7200000 AS t) AS now;
 SELECT setval('message_number', {last});
 """
@@ -48,17 +50,22 @@ async def _plans(database: Database, now: int) -> list[tuple[str, ...]]:
     connection = await connect(database.target)
     number = await connection.fetchval(
         "INSERT INTO instance (name, process, format, alive_until, postmaster)"
-        " VALUES ('benchmark', '', 1, clock_timestamp() + interval '1 hour', pg_postmaster_start_time()) RETURNING number"
+        " VALUES ('benchmark', '', 1, clock_timestamp() + interval '1 hour', pg_postmaster_start_time())"
+        " RETURNING number"
     )
-    calls = {
+    calls: dict[str, tuple[str, *tuple[object, ...]]] = {
         "claim of ten messages of an account": ("SELECT * FROM lease_due('account:a77', $1, 10, $2)", now, number),
-        "expired ones of an account": ("SELECT * FROM lease_expired('account:a77', $1, 10, $2)", now, number),
+        "expired ones of an account, of which there are none": (
+            "SELECT * FROM lease_expired('account:a77', $1, 10, $2)",
+            now - _EXPIRY,
+            number,
+        ),
         "delays to report": ("SELECT * FROM lease_undelayed($1, 10, $2)", now, number),
         "one message by its id": ("SELECT * FROM lease_one('m77777', $1)", number),
         "due time of an account": ("SELECT * FROM due_times('account:a77')",),
         f"due times of all {_LANES:,} accounts": ("SELECT * FROM due_times(NULL)",),
     }
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, (statement, *values) in calls.items():
         taken: list[float] = []
         before = await _rows_read(connection)
@@ -104,7 +111,7 @@ async def _measure(database: Database) -> tuple[list[tuple[str, ...]], list[tupl
     found = await _timed(lambda: spool.find(Query(unfinished=True), limit=50))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     await spool.close()
-    times = [
+    times: list[tuple[str, ...]] = [
         ("start of an instance, ms", f"{start * 1000:.0f}"),
         ("from there to the first delivery, of the last account, ms", f"{first * 1000:.0f}"),
         ("peak memory of the instance until then, MB", f"{memory:.0f}"),

@@ -34,7 +34,7 @@ _MOST: Final = 20_000  # messages of one measurement
 _AT_ONCE: Final = 10  # messages of one claim
 _WORKERS: Final = 8  # claims, and results, of one instance at once
 _GROUPS: Final = {  # groups at once, calls in a group
-    "PostgreSQL": (accept_groups._AT_ONCE, accept_groups._MOST),
+    "PostgreSQL": (accept_groups.AT_ONCE, accept_groups.MOST),
     "PostgreSQL, each accept a transaction": (COUNT, 1),
 }
 _SPAWN: Final[SpawnContext] = multiprocessing.get_context("spawn")
@@ -85,7 +85,7 @@ class _Rates:
     deliveries: float
 
 
-async def _one_engine(spool: Any, clients: int, seconds: float) -> _Rates:  # noqa: ANN401  one of both engines
+async def _one_engine(spool: Any, clients: int, seconds: float) -> _Rates:
     before, cpu, begun = spool.commits, time.process_time(), time.monotonic()
     accepted = await _accept(spool, clients, seconds)
     took, cpu, commits = time.monotonic() - begun, time.process_time() - cpu, spool.commits - before
@@ -108,7 +108,7 @@ def engines(rounds: int, seconds: float) -> str:
             await spool.close()
 
     async def postgresql(target: DatabaseTarget, clients: int, groups: tuple[int, int]) -> _Rates:
-        accept_groups._AT_ONCE, accept_groups._MOST = groups  # type: ignore[misc]
+        accept_groups.AT_ONCE, accept_groups.MOST = groups  # type: ignore[misc]
         spool = await opened(target)
         try:
             return await _one_engine(spool, clients, seconds)

@@ -16,8 +16,8 @@ from senderproxy.relay.ports import SpoolError, SpoolRejected
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_AT_ONCE: Final = 4  # groups that are written at the same time: some are synced while others are inserted
-_MOST: Final = 50  # calls in a group; more would make the first of them wait noticeably
+AT_ONCE: Final = 4  # groups that are written at the same time: some are synced while others are inserted
+MOST: Final = 50  # calls in a group; more would make the first of them wait noticeably
 _OCTETS: Final = 2 * 1024 * 1024  # of contents in a group
 
 
@@ -44,7 +44,7 @@ class AcceptGroups(Generic[_Item, _Result]):
         return call.answer
 
     def _begin(self) -> None:
-        while self._waiting and len(self._tasks) < _AT_ONCE:
+        while self._waiting and len(self._tasks) < AT_ONCE:
             task = asyncio.create_task(self._write_group(self._next()))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
@@ -56,7 +56,7 @@ class AcceptGroups(Generic[_Item, _Result]):
     def _next(self) -> Sequence[_Call[_Item, _Result]]:
         group = [self._waiting.popleft()]
         size = group[0].size
-        while self._waiting and len(group) < _MOST and size + self._waiting[0].size <= _OCTETS:
+        while self._waiting and len(group) < MOST and size + self._waiting[0].size <= _OCTETS:
             group.append(self._waiting.popleft())
             size += group[-1].size
         return group
