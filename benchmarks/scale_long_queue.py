@@ -135,5 +135,5 @@ def long_queue(waiting: int) -> str:
         times, plans = asyncio.run(_measure(database))
         size = database.sql("SELECT pg_database_size('mail') / 1000000")
     head = f"{waiting:,} waiting messages of {_LANES:,} accounts, {size} MB in the database"
-    columns = ("call", "ms", "rows read by scans", "rows read by indexes")
+    columns = ("call", "ms", "rows read by scans", "rows fetched by indexes")
     return "\n\n".join((table(head, ("", "measured"), times), table("What each call reads there", columns, plans)))
