@@ -162,7 +162,7 @@ async def test_what_an_older_program_leaves_behind_is_found_moved_and_dropped(
 
 async def test_a_message_with_a_job_stays_until_the_last_one_has_ended(databases: Databases, clock: StillClock) -> None:
     copies = Lane("copy", "anna")
-    jobs = [NewJob("copy", copies, b"x", holds_content=True) for _ in range(2)]
+    jobs = [NewJob("copy", copies, b"x", holds_content=holds) for holds in (True, False)]
     async with opened(databases.new(), clock) as spool:
         await spool.accept(arrival("a1"))
         (claim,) = await spool.claim(ANNA, 1)
@@ -172,6 +172,7 @@ async def test_a_message_with_a_job_stays_until_the_last_one_has_ended(databases
         assert databases.sql(IN_GENERAL) == "1"
         one, two = await spool.claim_jobs("copy", copies, 2)
         await spool.settle_job(one)
+        assert databases.sql("SELECT count(*) FROM senderproxy.content") == "0"
         assert databases.sql(IN_GENERAL) == "1"
         await spool.settle_job(two)
         assert databases.sql(IN_GENERAL) == "0"
