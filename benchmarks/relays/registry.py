@@ -10,13 +10,14 @@ from benchmarks.relays.msmtpd import Msmtpd
 from benchmarks.relays.opensmtpd import OpenSmtpd
 from benchmarks.relays.port import Relay
 from benchmarks.relays.postfix import BestPostfix, CachedPostfix, PlainPostfix
+from benchmarks.relays.postgresql import DatabaseQueue
 from benchmarks.relays.senderproxy import PassThrough, Queue
 from benchmarks.relays.straight import Straight
 
 OURS: Final = PassThrough.name
 STRAIGHT: Final = Straight.name
 RELAYS: Final[tuple[type[Relay], ...]] = (
-    Straight, FloorInC, PassThrough, Queue, PlainPostfix, BestPostfix, CachedPostfix, SenderDependentExim, OpenSmtpd,
-    Haraka, Msmtpd, Floor,
+    Straight, FloorInC, PassThrough, Queue, DatabaseQueue, PlainPostfix, BestPostfix, CachedPostfix,
+    SenderDependentExim, OpenSmtpd, Haraka, Msmtpd, Floor,
 )  # fmt: skip
 MISSING: Final = "its package is not here: `make bench` as root installs it"

@@ -12,6 +12,7 @@ from benchmarks import messages, table
 from benchmarks.case import Case, Flow, Kind
 from benchmarks.process import Ended, Load, Smarthost
 from benchmarks.relays.floor import Floor
+from benchmarks.relays.postgresql import DatabaseQueue
 from benchmarks.relays.senderproxy import PassThrough, Queue
 from benchmarks.relays.straight import Straight
 from benchmarks.results import Run, summaries
@@ -30,8 +31,9 @@ def smarthost(tmp_path: Path) -> Iterator[Smarthost]:
 
 def test_a_hundred_messages_arrive_once_each_on_the_right_login_whatever_the_relay() -> None:
     said: list[str] = []
-    runs = measure(HUNDRED, [Straight, PassThrough, Queue, Floor], 1, said.append)
-    assert [run.relay for run in runs] == ["straight", "senderproxy", "senderproxy-queue", "floor"], said
+    runs = measure(HUNDRED, [Straight, PassThrough, Queue, DatabaseQueue, Floor], 1, said.append)
+    names = ["straight", "senderproxy", "senderproxy-queue", "senderproxy-postgresql", "floor"]
+    assert [run.relay for run in runs] == names, said
     for run in runs:
         assert run.trouble() == "", said
         assert (run.accepted, run.expected, run.deliveries, run.transactions) == (100, 100, 100, 100)

@@ -17,12 +17,12 @@ from senderproxy import log_events
 from senderproxy.clock import Clock
 from senderproxy.log import event
 from senderproxy.mail.header import HeaderSection
-from senderproxy.mail.message import Body, Message
+from senderproxy.mail.message import Message
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.ports import Claim, SpoolError
 from senderproxy.spool.postgresql import statements
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
-from senderproxy.spool.postgresql.content import ContentFetcher
+from senderproxy.spool.postgresql.content import IN_MEMORY, ContentFetcher, small_body
 from senderproxy.spool.postgresql.instance import Instance
 from senderproxy.spool.postgresql.leases import InstanceLeases, RowLease
 from senderproxy.spool.postgresql.server_time import ServerTime
@@ -44,6 +44,7 @@ RECIPIENTS: Final = (
 CONTENTS: Final = (
     "SELECT message, header, size, checksum, is_ascii, has_long_lines FROM content WHERE message = ANY($1::bigint[])"
 )
+SMALL_BODIES: Final = "SELECT message, octets FROM content_part WHERE message = ANY($1::bigint[]) AND position = 0"
 END: Final = "DELETE FROM lease WHERE number = ANY($1::bigint[])"
 STANDING: Final = "SELECT count(*) FROM lease WHERE number = ANY($1::bigint[])"
 
@@ -58,6 +59,12 @@ class ClaimedRows:
     message: Row
     recipients: Sequence[Row]
     content: Any = None  # header, size, checksum, is_ascii, has_long_lines
+    octets: bytes = b""  # of a small body
+
+    @property
+    def is_large(self) -> bool:
+        """True if its body is read in parts, into a file."""
+        return self.content is not None and self.content[1] > IN_MEMORY
 
 
 class RowClaims:
@@ -204,6 +211,8 @@ class RowClaims:
 
     async def _read(self, found: ClaimedRows, selects: Callable[[Row], bool]) -> Claim:
         """The claim of a leased message. Raises UnreadableRow, SpoolError."""
+        if not found.is_large:
+            return _small_claim(found, selects)
 
         async def work(connection: DatabaseConnection) -> Claim | UnreadableRow:
             try:
@@ -217,12 +226,11 @@ class RowClaims:
         return claim
 
     async def _claim(self, connection: DatabaseConnection, found: ClaimedRows, selects: Callable[[Row], bool]) -> Claim:
-        if found.content is None:
-            raise UnreadableRow("its content is missing")
-        if not is_sealed(found):
-            raise UnreadableRow("its rows are damaged (wrong checksum)")
-        body: Body = await self._contents.body(connection, found.leased.number, tuple(found.content))
-        return claim_of(str(found.leased.lease), found, Message(HeaderSection(found.content[0]), body), selects)
+        if not found.is_large:
+            return _small_claim(found, selects)
+        content = _checked_content(found)
+        body = await self._contents.body(connection, found.leased.number, tuple(content))
+        return claim_of(str(found.leased.lease), found, Message(HeaderSection(content[0]), body), selects)
 
     async def _hold(self, found: ClaimedRows, why: str) -> None:
         held = Event(self._clock.now(), EventKind.HELD, (), {"why": why})
@@ -251,13 +259,32 @@ async def read_rows(connection: DatabaseConnection, leased: Sequence[RowLease]) 
     for row in await connection.fetch(RECIPIENTS, numbers):
         recipients[row[0]].append(tuple(row)[1:])
     contents = {row[0]: tuple(row)[1:] for row in await connection.fetch(CONTENTS, numbers)}
+    small = [number for number, content in contents.items() if content[1] <= IN_MEMORY]
+    bodies = {row[0]: row[1] for row in await connection.fetch(SMALL_BODIES, small)} if small else {}
     return [
         ClaimedRows(
             replace(one, id=messages[one.number][1], received_at=messages[one.number][2]),
             messages[one.number],
             recipients[one.number],
             contents.get(one.number),
+            bodies.get(one.number, b""),
         )
         for one in leased
         if one.number in messages
     ]
+
+
+def _checked_content(found: ClaimedRows) -> Row:
+    """The row of the content. Raises UnreadableRow."""
+    if found.content is None:
+        raise UnreadableRow("its content is missing")
+    if not is_sealed(found):
+        raise UnreadableRow("its rows are damaged (wrong checksum)")
+    return found.content
+
+
+def _small_claim(found: ClaimedRows, selects: Callable[[Row], bool]) -> Claim:
+    """The claim of a message whose body is in memory. Raises UnreadableRow."""
+    content = _checked_content(found)
+    body = small_body(found.octets, tuple(content))
+    return claim_of(str(found.leased.lease), found, Message(HeaderSection(content[0]), body), selects)

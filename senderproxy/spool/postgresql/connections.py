@@ -329,6 +329,6 @@ def spool_error(what: str, error: BaseException) -> SpoolError:
                 "Compare the role and engine_password under [spool] with those of the database server (pg_hba.conf)."
             )
             return SpoolError(message, hint=hint)
-        if str(error.sqlstate).startswith(("22", "23")):  # a value that it cannot store, a constraint
+        if str(error.sqlstate).startswith(("22", "23", "54")):  # a value that it cannot store, a constraint, a limit
             return SpoolRejected(message)
     return SpoolError(message, hint=_("Look into the log of the database server."))

@@ -21,7 +21,7 @@ from senderproxy.spool.sqlite.content import RowBody
 from senderproxy.spool.sqlite.rows import UnreadableRow
 
 PART: Final = 256 * 1024  # octets of a row: 25 MB in such parts took 0.48 s with flat memory, as one value 69 MB more
-_MEMORY: Final = 128 * 1024  # octets of a body that is kept in memory, as in a row of SQLite
+IN_MEMORY: Final = 128 * 1024  # octets of a body that is kept in memory, as in a row of SQLite; less than a part
 _READ: Final = 512 * 1024  # octets in one read of a file: the hop to a thread costs as much as 100 KiB
 
 ADD_PART: Final = "INSERT INTO content_part (message, position, octets) VALUES ($1, $2, $3)"
@@ -101,8 +101,20 @@ class FetchedBody:
         """Without a reference the file is closed."""
 
 
+def small_body(octets: bytes, row: tuple[bytes, int, int, int, int]) -> Body:
+    """The verified body of at most IN_MEMORY octets. `row`: header, size, checksum, is_ascii, has_long_lines.
+
+    Raises UnreadableRow.
+    """
+    header, size, expected, *flags = row
+    is_ascii, has_long_lines = (bool(flag) for flag in flags)
+    checksum = checksum_before_body(header, size, is_ascii, has_long_lines)
+    _verify(len(octets), size, crc32(octets, checksum), expected)
+    return RowBody(octets, is_ascii, has_long_lines)
+
+
 class ContentFetcher:
-    """Reads contents for attempts."""
+    """Reads large contents for attempts."""
 
     def __init__(self) -> None:
         self._disk = DiskThreads("spool-body")
@@ -115,10 +127,6 @@ class ContentFetcher:
         header, size, expected, *flags = row
         is_ascii, has_long_lines = (bool(flag) for flag in flags)
         checksum = checksum_before_body(header, size, is_ascii, has_long_lines)
-        if size <= _MEMORY:
-            octets = b"".join([part async for part in self._fetch(connection, number, size)])
-            _verify(len(octets), size, crc32(octets, checksum), expected)
-            return RowBody(octets, is_ascii, has_long_lines)
         body = FetchedBody(_unnamed_file(), self._disk, size, is_ascii, has_long_lines)
         done = 0
         async for part in self._fetch(connection, number, size):

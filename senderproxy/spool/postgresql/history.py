@@ -1,8 +1,8 @@
-"""History of messages: written for those that passed through, deleted for all when it is old.
+"""History of messages: written for those that passed through, dropped for all when it is old.
 
 Guarantees: `note` never waits and never raises; the history in memory is bounded, and what is lost is counted and
 logged. It is written within a second, in bounded transactions.
-Not here: the history of queued messages, which is part of each change (spool.postgresql.statements).
+Not here: the history of queued messages, which is part of each change (spool.postgresql.history_rows).
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from senderproxy.log import event
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolRejected
 from senderproxy.spool.postgresql import statements
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
+from senderproxy.spool.postgresql.history_rows import DROP, KNOWN, MAKE, move_left
 from senderproxy.spool.postgresql.incoming import SharedIncoming
 from senderproxy.spool.postgresql.server_time import ServerTime
 from senderproxy.spool.sqlite import rows
@@ -24,26 +25,16 @@ from senderproxy.spool.sqlite import rows
 _DELAY: Final = 1.0  # seconds in memory at most
 _MESSAGES: Final = 10_000  # in memory
 _AT_ONCE: Final = 50  # messages in one transaction
-_DELETED: Final = 500  # messages deleted in one transaction
+_MOVED: Final = 500  # messages in one transaction
+_PARTS: Final = 64  # partitions at most: a search looks into each of them, and locks it with its indexes
 _TRIES: Final = 5  # of one part, before it is lost
 
-_KNOWN: Final = "SELECT count(*) FROM message WHERE id = ANY($1::text[])"
-OLD: Final = (
-    "SELECT number FROM message WHERE finished_at IS NOT NULL AND finished_at < $1"
-    " AND NOT EXISTS (SELECT 1 FROM job WHERE job.message = message.number)"
-    " ORDER BY finished_at, number LIMIT $2 FOR UPDATE SKIP LOCKED"
-)
-DELETE: Final = (
-    "DELETE FROM event WHERE message = ANY($1::bigint[])",
-    "DELETE FROM recipient WHERE message = ANY($1::bigint[])",
-    "DELETE FROM content_part WHERE message = ANY($1::bigint[])",
-    "DELETE FROM content WHERE message = ANY($1::bigint[])",
-    "DELETE FROM subject WHERE message = ANY($1::bigint[])",
-    "DELETE FROM subject_word WHERE message = ANY($1::bigint[])",
-    "DELETE FROM message WHERE number = ANY($1::bigint[])",
-)
-
 _log = logging.getLogger("senderproxy.spool")
+
+
+async def _again(_connection: DatabaseConnection) -> bool:
+    """What was not done is found again."""
+    return True
 
 
 class SharedHistory:
@@ -78,23 +69,22 @@ class SharedHistory:
         if self._lost:
             event(_log, log_events.HISTORY_LOST, count=self._lost)
 
-    async def delete_old(self, now: datetime) -> int:
-        """Delete the history that is older than `kept`, in small transactions; the number of messages."""
+    async def make_ahead(self) -> None:
+        """Make the partitions of the next days, unless another instance has made them."""
+        width = max(1, -(-self.kept.days // _PARTS))
+
+        async def work(connection: DatabaseConnection) -> None:
+            await connection.fetchval(MAKE, self._time.now(), width)
+
+        await self._connections.write(work, _again)
+
+    async def delete_old(self, now: datetime) -> None:
+        """Drop the partitions all of whose history is older than `kept`, each in a transaction."""
+        while await self._connections.write(lambda connection: move_left(connection, _MOVED), _again):
+            pass
         before = rows.to_ms(self._time.from_machine(now - self.kept))
-        total = 0
-
-        async def work(connection: DatabaseConnection) -> int:
-            numbers = [row[0] for row in await connection.fetch(OLD, before, _DELETED)]
-            for statement in DELETE if numbers else ():
-                await connection.execute(statement, numbers)
-            return len(numbers)
-
-        async def was_committed(_connection: DatabaseConnection) -> bool:
-            return True  # what was not deleted is found again
-
-        while deleted := await self._connections.write(work, was_committed):
-            total += deleted
-        return total
+        while await self._connections.write(lambda connection: connection.fetchval(DROP, before), _again):
+            pass
 
     async def _write_soon(self) -> None:
         await self._pause()
@@ -142,7 +132,7 @@ class SharedHistory:
             await statements.add(connection, await self._incoming.new_messages(connection, part))
 
         async def was_committed(connection: DatabaseConnection) -> bool:
-            return bool(await connection.fetchval(_KNOWN, ids) == len(ids))
+            return bool(await connection.fetchval(KNOWN, ids) == len(ids))
 
         await self._connections.write(work, was_committed)
 

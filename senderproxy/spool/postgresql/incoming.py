@@ -9,12 +9,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from itertools import islice
+from typing import Final, TypeAlias
 
 from senderproxy.mail.message import Body, Message
 from senderproxy.relay.ports import Arrival, Claim, Lease
 from senderproxy.spool.postgresql import statements
+from senderproxy.spool.postgresql.accept_groups import AcceptGroups
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
+from senderproxy.spool.postgresql.content import PART
+from senderproxy.spool.postgresql.history_rows import KNOWN
 from senderproxy.spool.postgresql.instance import Instance
 from senderproxy.spool.postgresql.leases import InstanceLeases, RowLease
 from senderproxy.spool.postgresql.server_time import ServerTime
@@ -24,7 +28,7 @@ from senderproxy.spool.sqlite.content import RowBody
 from senderproxy.tracking.record import ACCOUNT_LANE, Lane, RecipientStatus
 
 ADD_LEASE: Final = "INSERT INTO lease (instance, message, lane) VALUES ($1, $2, $3) RETURNING number"
-_KNOWN: Final = "SELECT count(*) FROM message WHERE id = ANY($1::text[])"
+_AcceptCall: TypeAlias = tuple[Sequence[Arrival], bool]  # the messages of one caller; whether they are leased
 _ARRIVALS: Final = 256  # calls of `accept` at once; bounds the memory of messages that wait for a connection
 
 
@@ -38,6 +42,7 @@ class SharedIncoming:
         self._leases = leases
         self._time = time
         self._slots = asyncio.Semaphore(_ARRIVALS)
+        self._groups = AcceptGroups(self._write)
 
     async def accept(self, arrivals: Sequence[Arrival], leased: bool) -> Sequence[Claim]:
         """See relay.ports.Spool."""
@@ -45,26 +50,12 @@ class SharedIncoming:
             return []
         if leased:
             self._instance.check()
-        instance = self._instance.number
-        ids = [arrival.submission.id for arrival in arrivals]
-
-        async def work(connection: DatabaseConnection) -> list[RowLease]:
-            messages = await self.new_messages(connection, arrivals)
-            await statements.add(connection, messages)
-            taken: list[RowLease] = []
-            for arrival, message in zip(arrivals, messages, strict=True) if leased else ():
-                lane = _lane_of(arrival)
-                text = "" if lane is None else rows.lane_text(lane)
-                lease = await connection.fetchval(ADD_LEASE, instance, message.number, text)
-                received_at = message.rows.message[2]
-                taken.append(RowLease(lease, instance, message.number, text, received_at, arrival.submission.id))
-            return taken
-
-        async def was_committed(connection: DatabaseConnection) -> bool:
-            return bool(await connection.fetchval(_KNOWN, ids) == len(ids))
-
         async with self._slots:
-            writing = asyncio.create_task(self._connections.write(work, was_committed))
+            size = _size_in_memory(arrivals)
+            if size is None:
+                writing: asyncio.Future[Sequence[RowLease]] = asyncio.ensure_future(self._write_one(arrivals, leased))
+            else:
+                writing = self._groups.add((arrivals, leased), size)
             try:
                 taken = await asyncio.shield(writing)
             except asyncio.CancelledError:
@@ -73,6 +64,34 @@ class SharedIncoming:
         for one in taken:
             self._leases.take(one)
         return [_new_claim(arrival, one) for arrival, one in zip(arrivals, taken, strict=True)] if leased else []
+
+    async def _write_one(self, arrivals: Sequence[Arrival], leased: bool) -> Sequence[RowLease]:
+        [taken] = await self._write([(arrivals, leased)])
+        return taken
+
+    async def _write(self, calls: Sequence[_AcceptCall]) -> Sequence[Sequence[RowLease]]:
+        """Store the messages of these calls in one transaction; the leases of each."""
+        instance = self._instance.number
+        together = [arrival for arrivals, _leased in calls for arrival in arrivals]
+        ids = [arrival.submission.id for arrival in together]
+
+        async def work(connection: DatabaseConnection) -> Sequence[Sequence[RowLease]]:
+            messages = await self.new_messages(connection, together)
+            await statements.add(connection, messages)
+            in_order = iter(messages)
+            found: list[list[RowLease]] = []
+            for arrivals, leased in calls:
+                taken: list[RowLease] = []
+                for arrival, message in zip(arrivals, islice(in_order, len(arrivals)), strict=True):
+                    if leased:
+                        taken.append(await _lease(connection, instance, arrival, message))
+                found.append(taken)
+            return found
+
+        async def was_committed(connection: DatabaseConnection) -> bool:
+            return bool(await connection.fetchval(KNOWN, ids) == len(ids))
+
+        return await self._connections.write(work, was_committed)
 
     async def new_messages(self, connection: DatabaseConnection, arrivals: Sequence[Arrival]) -> list[AddedMessage]:
         """The rows of new messages, with their numbers."""
@@ -89,7 +108,7 @@ class SharedIncoming:
             messages.append(AddedMessage(new_rows, submission.message.header.raw, body, jobs))
         return messages
 
-    def _forget(self, writing: "asyncio.Task[list[RowLease]]") -> None:
+    def _forget(self, writing: "asyncio.Future[Sequence[RowLease]]") -> None:
         """The caller is gone: what was leased for it is due."""
         if writing.cancelled() or writing.exception() is not None:
             return
@@ -105,6 +124,21 @@ class SharedIncoming:
 
         await self._connections.write(work, was_committed)
         self._leases.on_return(leased.lane)
+
+
+async def _lease(connection: DatabaseConnection, instance: int, arrival: Arrival, message: AddedMessage) -> RowLease:
+    lane = _lane_of(arrival)
+    text = "" if lane is None else rows.lane_text(lane)
+    lease = await connection.fetchval(ADD_LEASE, instance, message.number, text)
+    return RowLease(lease, instance, message.number, text, message.rows.message[2], arrival.submission.id)
+
+
+def _size_in_memory(arrivals: Sequence[Arrival]) -> int | None:
+    """The octets of the bodies; None if one is large, or must be read from a disk: it has a transaction of its own."""
+    bodies = [arrival.submission.message.body for arrival in arrivals if _keeps_content(arrival)]
+    if any(body.disk is not None or body.size > PART for body in bodies):
+        return None
+    return sum(body.size for body in bodies)
 
 
 def _keeps_content(arrival: Arrival) -> bool:

@@ -17,6 +17,7 @@ from senderproxy.relay.ports import JobClaim, JobTotals, Lease
 from senderproxy.spool.postgresql import statements
 from senderproxy.spool.postgresql.claims import RowClaims
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
+from senderproxy.spool.postgresql.history_rows import end_message
 from senderproxy.spool.postgresql.instance import Instance
 from senderproxy.spool.postgresql.leases import InstanceLeases
 from senderproxy.spool.postgresql.server_time import ServerTime
@@ -151,7 +152,7 @@ class SharedJobs:
                 return True
             await connection.execute(END, number)
             if message is not None:
-                await statements.drop_content(connection, message)
+                await end_message(connection, message)
             return True
 
         is_written = await self._connections.write(work, self._has_ended(lease))

@@ -90,6 +90,7 @@ async def _migrate(connection: DatabaseConnection, service_role: str) -> tuple[i
     await connection.execute(f"GRANT USAGE ON SCHEMA senderproxy TO {quoted}")
     await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA senderproxy TO {quoted}")
     await connection.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA senderproxy TO {quoted}")
+    await connection.execute(f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA senderproxy TO {quoted}")
     await connection.execute(f"REVOKE INSERT, UPDATE, DELETE ON format FROM {quoted}")
     return before, max(before, len(wanted))
 

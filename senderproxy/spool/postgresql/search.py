@@ -7,7 +7,7 @@ Not here: leases (spool.postgresql.claims).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from senderproxy.mail.address import AddressError
@@ -17,38 +17,83 @@ from senderproxy.mail.subject import LEAST_BEGINNING, subject_words
 from senderproxy.relay.ports import SpoolError, Totals
 from senderproxy.spool.postgresql.connections import DatabaseConnection
 from senderproxy.spool.sqlite import rows
+from senderproxy.spool.sqlite.new_messages import event_rows
 from senderproxy.spool.sqlite.rows import Row
 from senderproxy.spool.sqlite.shown_rows import shown_address, shown_client, shown_state
-from senderproxy.tracking.age_buckets import AGE_BUCKETS, age_bucket
+from senderproxy.tracking.age_buckets import AGE_BUCKETS, AGE_LIMITS
 from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientStatus
 
-NUMBER: Final = "SELECT number FROM message WHERE id = $1"
-RECORDS: Final = (
-    "SELECT number, id, received_at, client, listener, reverse_path, author, account, size, message_id, report_on,"
-    " EXISTS (SELECT 1 FROM lease WHERE lease.message = message.number),"
-    " (SELECT text FROM subject WHERE subject.message = message.number)"
-    " FROM message WHERE number = ANY($1::bigint[])"
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Where messages are searched: the general tables, or the history. The names are those of the statements."""
+
+    message: str
+    recipient: str
+    word: str
+    same: str = ""  # a further condition for a recipient of a message
+    records: str = ""
+    recipients: str = ""
+
+
+_RECORD: Final = "number, id, received_at, client, listener, reverse_path, author, account, size, message_id, report_on"
+_RECIPIENT: Final = "tries, reply, why, delay_reported, lane"
+QUEUE: Final = Tables(
+    "message",
+    "recipient",
+    "subject_word",
+    records=(
+        f"SELECT {_RECORD}, EXISTS (SELECT 1 FROM lease WHERE lease.message = message.number),"
+        " (SELECT text FROM subject WHERE subject.message = message.number)"
+        " FROM message WHERE number = ANY($1::bigint[])"
+    ),
+    recipients=(
+        f"SELECT message, address, fate, due_at, {_RECIPIENT}"
+        " FROM recipient WHERE message = ANY($1::bigint[]) ORDER BY message, position"
+    ),
 )
-RECIPIENTS: Final = (
-    "SELECT message, address, fate, due_at, tries, reply, why, delay_reported, lane"
-    " FROM recipient WHERE message = ANY($1::bigint[]) ORDER BY message, position"
+HISTORY: Final = Tables(
+    "history",
+    "history_recipient",
+    "history_word",
+    same=" AND {}.finished_at = message.finished_at",
+    records=f"SELECT {_RECORD}, false, subject FROM history WHERE number = ANY($1::bigint[])",
+    recipients=(
+        f"SELECT message, address, fate, NULL::bigint, {_RECIPIENT}"
+        " FROM history_recipient WHERE message = ANY($1::bigint[]) ORDER BY message, position"
+    ),
 )
+# Of the transaction of a search: a message may be moved between two of its statements; each partition is joined by
+# itself; a small one is not read as a whole either.
+SETTINGS: Final = (
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
+    " SET LOCAL enable_partitionwise_join = on; SET LOCAL enable_seqscan = off"
+)
+NUMBER: Final = "SELECT number FROM message WHERE id = $1 UNION ALL SELECT number FROM history WHERE id = $1 LIMIT 1"
 EVENTS: Final = (
     "SELECT at, what, recipients, facts FROM event"
     " WHERE message = (SELECT number FROM message WHERE id = $1) ORDER BY number"
 )
+HISTORY_EVENTS: Final = "SELECT events FROM history WHERE id = $1 LIMIT 1"
 HEADER: Final = "SELECT header FROM content WHERE message = (SELECT number FROM message WHERE id = $1)"
 # These two read all unfinished messages, and no others: the totals need them all.
-WAITING: Final = "SELECT account, held, size, received_at FROM message WHERE finished_at IS NULL"
+WAITING: Final = (  # one row for each account and age bucket: $2 has the limits in milliseconds, as in age_bucket
+    "SELECT account, width_bucket($1 - received_at - 1, $2::bigint[]), count(*) FILTER (WHERE held = 0),"
+    " count(*) FILTER (WHERE held > 0), sum(size)::bigint, min(received_at)"
+    " FROM message WHERE finished_at IS NULL GROUP BY 1, 2"
+)
 REASONS: Final = (
     "SELECT message.account, recipient.reply, recipient.why, recipient.fate, count(*)"
     " FROM message JOIN recipient ON recipient.message = message.number"
     " WHERE message.finished_at IS NULL AND recipient.fate IN ('waiting', 'held') GROUP BY 1, 2, 3, 4"
 )
 BY_HOUR: Final = (
-    "SELECT message.received_at / 3600000, recipient.fate, count(*)"
-    " FROM message JOIN recipient ON recipient.message = message.number"
-    " WHERE message.received_at >= $1 GROUP BY 1, 2 ORDER BY 1, 2"
+    "SELECT received_at / 3600000, fate, count(*) FROM ("
+    "SELECT message.received_at, recipient.fate FROM message JOIN recipient ON recipient.message = message.number"
+    " WHERE message.received_at >= $1 UNION ALL "
+    "SELECT message.received_at, recipient.fate FROM history AS message JOIN history_recipient AS recipient"
+    " ON recipient.message = message.number AND recipient.finished_at = message.finished_at"
+    " WHERE message.received_at >= $1) AS found GROUP BY 1, 2 ORDER BY 1, 2"
 )
 
 _UNFINISHED: Final = (RecipientStatus.WAITING.value, RecipientStatus.HELD.value)
@@ -63,6 +108,7 @@ _LAST: Final = 2**62  # above every row number and every time
 class SearchText:
     """A query as SQL: conditions on the message, and conditions on one recipient of it."""
 
+    tables: Tables = QUEUE
     of_message: list[str] = field(default_factory=list)
     of_recipient: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
@@ -77,17 +123,18 @@ class SearchText:
         beyond, order = (">", "ASC") if oldest_first else ("<", "DESC")
         conditions = [f"message.number {beyond} {self.value(after)}", *self.of_message]
         if self.of_recipient:
-            fits = " AND ".join(["recipient.message = message.number", *self.of_recipient])
-            conditions.append(f"EXISTS (SELECT 1 FROM recipient WHERE {fits})")
+            fits = f"recipient.message = message.number{self.tables.same.format('recipient')}"
+            fits = " AND ".join([fits, *self.of_recipient])
+            conditions.append(f"EXISTS (SELECT 1 FROM {self.tables.recipient} AS recipient WHERE {fits})")
         return (
-            f"SELECT message.number FROM message WHERE {' AND '.join(conditions)}"
+            f"SELECT message.number FROM {self.tables.message} AS message WHERE {' AND '.join(conditions)}"
             f" ORDER BY message.number {order} LIMIT {self.value(limit)}"
         )
 
 
-def search_statement(query: Query) -> SearchText | None:
+def search_statement(query: Query, tables: Tables) -> SearchText | None:
     """The query as SQL; None if nothing can match: an address in it is invalid, or its subject has no word."""
-    statement = SearchText()
+    statement = SearchText(tables)
     try:
         _add_recipient_conditions(query, statement)
         _add_message_conditions(query, statement)
@@ -105,21 +152,18 @@ def _add_recipient_conditions(query: Query, statement: SearchText) -> None:
         first, end = (statement.value(key) for key in _range_of(query.recipient))
         statement.of_recipient.append(f"recipient.key >= {first} AND recipient.key < {end}")
     if query.status is not None:
-        statement.of_recipient.append(f"recipient.fate = {statement.value(query.status.value)}")
+        statement.of_recipient.append(f"recipient.fate = '{query.status.value}'")  # in the text: for partial indexes
 
 
 def _add_message_conditions(query: Query, statement: SearchText) -> None:
     if query.id is not None:
         one, other = statement.value(query.id), statement.value([query.id, f"<{query.id}>"])
-        statement.of_message.append(
-            f"message.number IN (SELECT number FROM message WHERE id = {one} UNION ALL"
-            f" SELECT number FROM message WHERE message_id = ANY({other}::text[]))"
-        )
+        statement.of_message.append(f"(message.id = {one} OR message.message_id = ANY({other}::text[]))")
     if query.sender is not None:
         first, end = (statement.value(key) for key in _range_of(query.sender))
         statement.of_message.append(
-            f"message.number IN (SELECT number FROM message WHERE author_key >= {first} AND author_key < {end}"
-            f" UNION ALL SELECT number FROM message WHERE reverse_key >= {first} AND reverse_key < {end})"
+            f"((message.author_key >= {first} AND message.author_key < {end})"
+            f" OR (message.reverse_key >= {first} AND message.reverse_key < {end}))"
         )
     if query.account is not None:
         statement.of_message.append(f"message.account = {statement.value(query.account)}")
@@ -142,8 +186,9 @@ def _add_subject_conditions(subject: str, statement: SearchText) -> bool:
     for word in words:
         end = word + (_BEHIND_ALL if len(word) >= LEAST_BEGINNING else " ")
         statement.of_message.append(
-            "message.number IN (SELECT subject_word.message FROM subject_word"
-            f" WHERE word >= {statement.value(word)} AND word < {statement.value(end)})"
+            f"EXISTS (SELECT 1 FROM {statement.tables.word} AS subject_word"
+            f" WHERE subject_word.message = message.number{statement.tables.same.format('subject_word')}"
+            f" AND word >= {statement.value(word)} AND word < {statement.value(end)})"
         )
     return bool(words)
 
@@ -155,21 +200,34 @@ async def find(
 
     `now`: milliseconds since 1970.
     """
-    statement = search_statement(query)
-    if statement is None:
-        return []
+    await connection.execute(SETTINGS)
     start = -1 if query.unfinished else _LAST
     if after is not None:
         start = await connection.fetchval(NUMBER, after)
         if start is None:
             return []
-    text = statement.text(start, limit, oldest_first=query.unfinished)
-    numbers = [row[0] for row in await connection.fetch(text, *statement.values)]
+    found: list[tuple[int, MessageRecord]] = []
+    for tables in (QUEUE,) if query.unfinished else (QUEUE, HISTORY):
+        statement = search_statement(query, tables)
+        if statement is not None:
+            text = statement.text(start, limit, oldest_first=query.unfinished)
+            numbers = [row[0] for row in await connection.fetch(text, *statement.values)]
+            found += await _records(connection, tables, numbers, now)
+    found.sort(key=lambda one: one[0], reverse=not query.unfinished)
+    return [record for _number, record in found[:limit]]
+
+
+async def _records(
+    connection: DatabaseConnection, tables: Tables, numbers: Sequence[int], now: int
+) -> list[tuple[int, MessageRecord]]:
+    """The numbers and records of these messages."""
+    if not numbers:
+        return []
     recipients: dict[int, list[Row]] = {number: [] for number in numbers}
-    for row in await connection.fetch(RECIPIENTS, numbers):
+    for row in await connection.fetch(tables.recipients, numbers):
         recipients[row[0]].append(tuple(row)[1:])
-    records = {row[0]: row for row in await connection.fetch(RECORDS, numbers)}
-    return [_record(tuple(records[number]), recipients[number], now) for number in numbers if number in records]
+    records = await connection.fetch(tables.records, numbers)
+    return [(row[0], _record(tuple(row), recipients[row[0]], now)) for row in records]
 
 
 def _record(row: Row, recipients: Sequence[Row], now: int) -> MessageRecord:
@@ -201,8 +259,11 @@ def _record(row: Row, recipients: Sequence[Row], now: int) -> MessageRecord:
 
 async def events(connection: DatabaseConnection, message_id: str) -> Sequence[Event]:
     """The events of a message, in order. Raises SpoolError if one is unreadable."""
+    found = [tuple(row) for row in await connection.fetch(EVENTS, message_id)]
     try:
-        return [rows.event_of(tuple(row)) for row in await connection.fetch(EVENTS, message_id)]
+        if not found and (text := await connection.fetchval(HISTORY_EVENTS, message_id)) is not None:
+            found = [row[1:] for row in event_rows(0, text)]
+        return [rows.event_of(row) for row in found]
     except (ValueError, TypeError, OverflowError) as error:
         raise SpoolError(f"the events of message {message_id} are unreadable ({error})") from error
 
@@ -235,13 +296,14 @@ class _AccountSum:
 async def totals(connection: DatabaseConnection, now: int) -> Sequence[Totals]:
     """The totals of each account. A message with a held recipient counts as held. `now`: milliseconds since 1970."""
     sums: dict[str, _AccountSum] = {}
-    for account, held, size, received_at in await connection.fetch(WAITING):
+    limits = [rows.span_ms(limit) for limit in AGE_LIMITS]
+    for account, bucket, waiting, held, size, oldest in await connection.fetch(WAITING, now, limits):
         one = sums.setdefault(account, _AccountSum())
-        one.held += held > 0
-        one.waiting += held == 0
+        one.held += held
+        one.waiting += waiting
         one.size += size
-        one.oldest = min(one.oldest, received_at)
-        one.ages[age_bucket(timedelta(milliseconds=now - received_at))] += 1
+        one.oldest = min(one.oldest, oldest)
+        one.ages[bucket] += waiting + held
     for account, reply, why, status, count in await connection.fetch(REASONS):
         if account in sums and (words := _reason(reply, why, status)):
             reasons = sums[account].reasons

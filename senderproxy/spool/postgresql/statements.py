@@ -13,7 +13,17 @@ from zlib import crc32
 from senderproxy.mail.message import Body
 from senderproxy.relay.ports import NewJob
 from senderproxy.spool.postgresql.connections import DatabaseConnection
-from senderproxy.spool.postgresql.content import checksum_before_body, write_parts
+from senderproxy.spool.postgresql.content import ADD_PART, PART, checksum_before_body, write_parts
+from senderproxy.spool.postgresql.history_rows import (
+    ADD_HISTORY,
+    ADD_HISTORY_RECIPIENTS,
+    ADD_HISTORY_WORDS,
+    end_message,
+    finished_at,
+    history_recipients,
+    history_row,
+    history_words,
+)
 from senderproxy.spool.sqlite import rows
 from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, SUMMARY_COLUMNS, ArrivalRows, Row
 from senderproxy.tracking.record import Event, Lane, RecipientStatus
@@ -68,14 +78,6 @@ SUM_UP: Final = (
     " max(1) FILTER (WHERE fate = 'waiting' AND delay_reported = 0) AS undelayed"
     " FROM recipient WHERE message = $1) AS s WHERE number = $1"
 )
-_UNUSED: Final = (
-    "SELECT number FROM message WHERE number = $1 AND finished_at IS NOT NULL"
-    " AND NOT EXISTS (SELECT 1 FROM job WHERE job.message = message.number AND holds_content = 1)"
-)
-DROP_CONTENT: Final = (
-    f"DELETE FROM content_part WHERE message = ({_UNUSED})",
-    f"DELETE FROM content WHERE message = ({_UNUSED})",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class AddedMessage:
         number: int = self.rows.message[0]
         return number
 
+    @property
+    def is_history(self) -> bool:
+        """True if it is final, and has no job that needs it."""
+        return finished_at(self.rows) is not None and not self.jobs
+
 
 def storable(row: Sequence[Any]) -> Row:
     """The row without the octet 0 in texts, which PostgreSQL does not store."""
@@ -106,26 +113,43 @@ async def numbers(connection: DatabaseConnection, count: int) -> list[int]:
 
 async def add(connection: DatabaseConnection, messages: Sequence[AddedMessage]) -> None:
     """Insert new messages. Raises OSError if a body cannot be read."""
-    if not messages:
-        return
+    await _add_history(connection, [one.rows for one in messages if one.is_history])
+    await _add_unfinished(connection, [one for one in messages if not one.is_history])
+
+
+async def _add_history(connection: DatabaseConnection, messages: Sequence[ArrivalRows]) -> None:
+    await _many(connection, ADD_HISTORY, [history_row(one) for one in messages])
+    await _many(connection, ADD_HISTORY_RECIPIENTS, [row for one in messages for row in history_recipients(one)])
+    await _many(connection, ADD_HISTORY_WORDS, [row for one in messages for row in history_words(one)])
+
+
+async def _add_unfinished(connection: DatabaseConnection, messages: Sequence[AddedMessage]) -> None:
     await _many(connection, ADD_MESSAGES, [one.rows.message for one in messages])
     await _many(connection, ADD_RECIPIENTS, [row for one in messages for row in one.rows.recipients])
     await _many(connection, ADD_EVENTS, [row for one in messages for row in one.rows.events])
-    for one in messages:
-        if one.body is not None:
-            await _add_content(connection, one.number, one.header, one.body)
+    await _add_contents(connection, [(one.number, one.header, one.body) for one in messages if one.body is not None])
     await _many(connection, ADD_JOBS, [row for one in messages for row in one.jobs])
     await _many(connection, ADD_SUBJECTS, [one.rows.subject for one in messages if one.rows.subject is not None])
     await _many(connection, ADD_SUBJECT_WORDS, [row for one in messages for row in one.rows.words])
 
 
-async def _add_content(connection: DatabaseConnection, number: int, header: bytes, body: Body) -> None:
-    before = checksum_before_body(header, body.size, body.is_ascii, body.has_long_lines)
-    size, checksum = await write_parts(connection, number, body, before)
-    if size != body.size:
-        raise OSError("a message is shorter than it was when received")
-    flags = int(body.is_ascii), int(body.has_long_lines)
-    await connection.execute(ADD_CONTENT, number, header, size, checksum, *flags)
+async def _add_contents(connection: DatabaseConnection, contents: Sequence[tuple[int, bytes, Body]]) -> None:
+    """Small bodies in memory are one batch for all messages; each other body is written part by part."""
+    parts: list[Row] = []
+    lines: list[Row] = []
+    for number, header, body in contents:
+        before = checksum_before_body(header, body.size, body.is_ascii, body.has_long_lines)
+        if body.disk is None and body.size <= PART:
+            octets = b"".join(body.blocks())
+            size, checksum = len(octets), crc32(octets, before)
+            parts += [(number, 0, octets)] if octets else []
+        else:
+            size, checksum = await write_parts(connection, number, body, before)
+        if size != body.size:
+            raise OSError("a message is shorter than it was when received")
+        lines.append((number, header, size, checksum, int(body.is_ascii), int(body.has_long_lines)))
+    await _many(connection, ADD_PART, parts)
+    await _many(connection, ADD_CONTENT, lines)
 
 
 async def _many(connection: DatabaseConnection, statement: str, lines: Sequence[Sequence[Any]]) -> None:
@@ -161,13 +185,7 @@ async def change(connection: DatabaseConnection, number: int, lane: str, update:
     await _many(connection, ADD_EVENTS, update.events)
     await _many(connection, ADD_JOBS, update.jobs)
     await connection.execute(SUM_UP, number, update.account, update.faults, update.now)
-    await drop_content(connection, number)
-
-
-async def drop_content(connection: DatabaseConnection, number: int) -> None:
-    """Delete the content of a message that no recipient and no job needs."""
-    for statement in DROP_CONTENT:
-        await connection.execute(statement, number)
+    await end_message(connection, number)
 
 
 async def add_events(connection: DatabaseConnection, number: int, events: Sequence[Event]) -> None:

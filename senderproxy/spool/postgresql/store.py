@@ -7,6 +7,7 @@ Not here: new messages (spool.postgresql.incoming), claims (spool.postgresql.cla
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Self
 
@@ -85,6 +86,8 @@ class PostgresqlSpool:
         spool = cls(target, clock, limits, time)
         await spool.instance.open()
         spool._wakes.start()
+        with suppress(SpoolError):  # the next sweep does it too
+            await spool._history.make_ahead()
         return spool
 
     async def close(self) -> None:
@@ -188,7 +191,8 @@ class PostgresqlSpool:
             if await connection.fetchval(END_LEASE, leased.lease) is None:
                 return False
             now = self._time.now()
-            await connection.fetchval(statements.LOCK_MESSAGE, leased.number)
+            if await connection.fetchval(statements.LOCK_MESSAGE, leased.number) is None:
+                return False
             change = LeasedChange(
                 states=[(positions[p], rows.state_columns(s, now)) for p, s in update.states.items()],
                 events=[rows.event_row(leased.number, one) for one in update.events],
@@ -317,7 +321,8 @@ class PostgresqlSpool:
         return False
 
     async def sweep(self, now: datetime) -> None:
-        """Delete old history. To be called now and then."""
+        """Make partitions of the history ahead, and drop old ones. To be called now and then."""
+        await self._history.make_ahead()
         await self._history.delete_old(now)
         await self.hourly_limits.expire()
 

@@ -22,7 +22,7 @@ _EMPTY: Final = """
 SET search_path = senderproxy;
 DELETE FROM lease; DELETE FROM job_lease; DELETE FROM hourly_use; DELETE FROM hourly_portion; DELETE FROM connection_slot; DELETE FROM oauth_grant; DELETE FROM instance; DELETE FROM message; DELETE FROM recipient;
 DELETE FROM event; DELETE FROM content; DELETE FROM content_part; DELETE FROM subject; DELETE FROM subject_word;
-DELETE FROM job; DELETE FROM learned;
+DELETE FROM job; DELETE FROM learned; DELETE FROM history; DELETE FROM history_recipient; DELETE FROM history_word;
 UPDATE clock SET stepped = 0;
 """
 
