@@ -229,7 +229,7 @@ class RowClaims:
         if not found.is_large:
             return _small_claim(found, selects)
         content = _checked_content(found)
-        body = await self._contents.body(connection, found.leased.number, tuple(content))
+        body = await self._contents.body(connection, found.leased.number, content)
         return claim_of(str(found.leased.lease), found, Message(HeaderSection(content[0]), body), selects)
 
     async def _hold(self, found: ClaimedRows, why: str) -> None:
@@ -280,11 +280,11 @@ def _checked_content(found: ClaimedRows) -> Row:
         raise UnreadableRow("its content is missing")
     if not is_sealed(found):
         raise UnreadableRow("its rows are damaged (wrong checksum)")
-    return found.content
+    return tuple(found.content)
 
 
 def _small_claim(found: ClaimedRows, selects: Callable[[Row], bool]) -> Claim:
     """The claim of a message whose body is in memory. Raises UnreadableRow."""
     content = _checked_content(found)
-    body = small_body(found.octets, tuple(content))
+    body = small_body(found.octets, content)
     return claim_of(str(found.leased.lease), found, Message(HeaderSection(content[0]), body), selects)
