@@ -50,7 +50,8 @@ cluster: $(VENV)/.dev
 	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m tests.crash.cluster $(or $(KILLS),20) $(SEED)
 
-# Kill the service a hundred times under load, with a provider that fails at random; print doubled messages and their cause.
+# Kill the service a hundred times under load, with a provider that fails at random, with the straight path and without it;
+# print doubled messages and their cause.
 # Then let single calls of the disk, of sockets, files and threads fail, and cut the power at each moment of a spool's day.
 storm: $(VENV)/.dev
 	$(BIN)/python -m tests.crash.storm $(or $(KILLS),100) $(SEED)

@@ -68,8 +68,8 @@ class Storm:
 
 
 @asynccontextmanager
-async def storm(seed: int) -> AsyncIterator[Storm]:
-    """Everything a storm needs, gone afterwards."""
+async def storm(seed: int, *, straight_path: bool = True) -> AsyncIterator[Storm]:
+    """Everything a storm needs, gone afterwards. `straight_path`: usual messages take it."""
     rng = random.Random(seed)
     weather = Weather(rng)
     async with Simulator(SETTINGS, weather) as simulator:
@@ -84,6 +84,9 @@ mode = "queue"
 first_retry_seconds = 1
 longest_retry_seconds = 2
 min_free = "1 MB"
+
+[delivery]
+straight_path = {str(straight_path).lower()}
 """
             service = Senderproxy(ACCOUNTS, section)
             await asyncio.to_thread(service.__enter__)
@@ -93,16 +96,17 @@ min_free = "1 MB"
                 await asyncio.to_thread(service.__exit__, None, None, None)
 
 
-def main(kills: int, seed: int) -> Reckoning:
-    """The full run, from the command line: python -m tests.crash.storm 100."""
+def main(kills: int, seed: int, *, straight_path: bool) -> Reckoning:
+    """A full run, from the command line: python -m tests.crash.storm 100."""
 
     async def run() -> Reckoning:
-        async with storm(seed) as it:
+        async with storm(seed, straight_path=straight_path) as it:
             return await it.rage(kills)
 
     started = time.monotonic()
     reckoning = asyncio.run(run())
-    print(f"{kills} kills, {reckoning}; {time.monotonic() - started:.0f} s")
+    way = "on" if straight_path else "off"
+    print(f"straight path {way}: {kills} kills, {reckoning}; {time.monotonic() - started:.0f} s")
     for what in (*reckoning.lost, *reckoning.unexplained):
         print(what)
     return reckoning
@@ -114,4 +118,5 @@ if __name__ == "__main__":
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1_000_000)
     print(f"seed {seed}")
-    sys.exit(not main(kills, seed).is_kept)
+    kept = [main(kills, seed, straight_path=way).is_kept for way in (True, False)]
+    sys.exit(not all(kept))
