@@ -36,7 +36,7 @@ test-oauth: $(VENV)/.dev
 # The page in Chromium: all pages at two widths, both languages and themes, by keyboard, without scripts, with axe-core (fetched
 # by npm). Pictures for a person go to dist/pages.
 pages: $(VENV)/.dev
-	$(BIN)/python tests/peers/packages.py oauth
+	$(BIN)/python tests/peers/packages.py
 	$(BIN)/python -m pytest tests/journeys/pages.py $(ARGS)
 
 # The package for arm64, emulated by qemu: the program sends mail; systemd and apt are not tested.
@@ -47,7 +47,7 @@ test-arm: $(VENV)/.dev
 # Three instances over one database: each, and the database, is killed again and again, also with clocks that are an hour off; a
 # standby is promoted, one instance after the other is upgraded, and (as root) networks are cut. About twenty minutes.
 cluster: $(VENV)/.dev
-	$(BIN)/python tests/peers/packages.py
+	$(BIN)/python tests/peers/packages.py nftables
 	$(BIN)/python -m tests.crash.cluster $(or $(KILLS),20) $(SEED)
 
 # Kill the service a hundred times under load, with a provider that fails at random, with the straight path and without it;

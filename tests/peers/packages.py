@@ -92,8 +92,7 @@ PACKAGES: Final = (
     "dbus",
     "openssl",
     "e2fsprogs",  # a disk that turns read-only
-    "iproute2",  # a name server, and instances, in networks of their own
-    "nftables",  # cuts in these
+    "iproute2",  # a name server in a network of its own
     "mount",
     "systemd",  # a machine that it boots, for the unit
     "ansible-core",  # runs the role in deploy/ansible
@@ -122,21 +121,21 @@ class PackagesMissing(Exception):
 def main() -> int:
     """Bring everything here, or say what to type."""
     try:
-        ensure()
+        ensure(sys.argv[1:])
     except PackagesMissing as missing:
         print(missing, file=sys.stderr)
         return 1
     return 0
 
 
-def ensure() -> None:
-    """Return when every package is here; raise PackagesMissing when a person is needed."""
+def ensure(more: Sequence[str] = ()) -> None:
+    """Return when every package, and `more` for a longer form, is here; raise PackagesMissing when a person is needed."""
     if shutil.which("dpkg-query") is None:
         raise PackagesMissing(
             "The tests with real mail servers take them from Debian packages, and this is neither Debian nor kin.\n"
             "Run `make fast`, or `make test` on Debian 12."
         )
-    names = wanted_packages()
+    names = [*wanted_packages(), *more]
     missing = absent(names)
     still_packed = [program for program in UNPACKED if not unpacked(program).exists()]
     if not missing and not still_packed:

@@ -61,7 +61,7 @@ def test_without_the_right_to_install_the_one_line_to_type_is_printed(checkout: 
     [line] = done.stderr.splitlines()
     assert line == (
         "sudo apt-get install --no-install-recommends libsasl2-modules netbase fetchmail getmail6 "
-        "libnet-ssleay-perl mutt libnss-wrapper gcc libc6-dev libssl-dev strace gnome-keyring dbus openssl e2fsprogs iproute2 nftables mount systemd ansible-core debootstrap lintian php-cli s-nail git-email libmailtools-perl libmail-dkim-perl opendkim-tools chromium chromium-driver fonts-dejavu-core libsisimai-perl"
+        "libnet-ssleay-perl mutt libnss-wrapper gcc libc6-dev libssl-dev strace gnome-keyring dbus openssl e2fsprogs iproute2 mount systemd ansible-core debootstrap lintian php-cli s-nail git-email libmailtools-perl libmail-dkim-perl opendkim-tools chromium chromium-driver fonts-dejavu-core libsisimai-perl"
     )
     assert done.stdout == ""
 
