@@ -147,7 +147,7 @@ class LoopGuard(SharedLearnedSource):
             if times is None:
                 continue
             times.pop()
-            self._tell(pair)
+            self._notify(pair)
             if not times:
                 del self._sent[pair]
 
@@ -193,7 +193,7 @@ class LoopGuard(SharedLearnedSource):
             times = [*self._recent(pair, monotonic), at]
             self._sent.pop(pair, None)
             self._sent[pair] = times
-            self._tell(pair)
+            self._notify(pair)
         while len(self._sent) > PAIRS_LIMIT:
             self._forget(next(iter(self._sent)))
 
@@ -218,9 +218,9 @@ class LoopGuard(SharedLearnedSource):
 
     def _forget(self, pair: str) -> None:
         del self._sent[pair]
-        self._tell(pair)
+        self._notify(pair)
 
-    def _tell(self, pair: str) -> None:
+    def _notify(self, pair: str) -> None:
         self.changed(pair if self.others is None else f"{pair} {self.others.own}")
 
 

@@ -7,12 +7,16 @@ because each commit has waited for the standby.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from tests.crash.members import DATABASE, Cluster, cluster
 from tests.crash.traffic import CLIENTS, Reckoning
 from tests.peers.haproxy import Haproxy, running_database_proxy
-from tests.peers.postgresql import CHECKER, SERVICE, PostgresqlServer, running_postgresql, running_standby
+from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql, running_standby
 from tests.peers.process import LOOPBACK, reserved_ports
+
+_CHECKER: Final = "haproxy"  # the role of health checks (docs/cluster.md)
+_ACCESS: Final = f"host postgres {_CHECKER} 127.0.0.1/32 trust\nhost all {OWNER} 127.0.0.1/32 trust\n"
 
 
 class Promotion:
@@ -46,8 +50,12 @@ class Promotion:
 @asynccontextmanager
 async def promotion(seed: int) -> AsyncIterator[Promotion]:
     """Three instances behind haproxy, a primary and its standby."""
-    with running_postgresql("fsync=on") as primary, running_standby(primary) as standby, reserved_ports(1) as [port]:
-        await asyncio.to_thread(primary.sql, f"CREATE ROLE {CHECKER} LOGIN")
+    with (
+        running_postgresql("fsync=on", more_access=_ACCESS) as primary,
+        running_standby(primary) as standby,
+        reserved_ports(1) as [port],
+    ):
+        await asyncio.to_thread(primary.sql, f"CREATE ROLE {_CHECKER} LOGIN")
         servers = {"db1": primary.port, "db2": standby.port}
         with running_database_proxy(port, servers) as haproxy:
             await asyncio.to_thread(haproxy.wait_for, "db1", "UP L7OK")

@@ -19,13 +19,7 @@ from tests.peers.process import LOOPBACK, Program, private_folder, reserved_port
 
 OWNER: Final = "owner"  # the role that may change tables
 SERVICE: Final = "senderproxy"  # the role of the service
-CHECKER: Final = "haproxy"  # the role of health checks (docs/cluster.md), made by who needs it
-_TRUSTED: Final = f"""local all all trust
-local replication all trust
-host postgres {CHECKER} 127.0.0.1/32 trust
-host all {OWNER} 127.0.0.1/32 trust
-host all all 127.0.0.1/32 scram-sha-256
-"""
+_TRUSTED: Final = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 _UNSAFE: Final = ("fsync=off", "full_page_writes=off")  # a killed server loses nothing: only the machine's crash would
 
 
@@ -48,7 +42,7 @@ class PostgresqlServer:
         subprocess.run(
             [*_as_nobody(), self._programs / "initdb", *words], check=True, capture_output=True, cwd="/", timeout=60
         )
-        (self._data / "pg_hba.conf").write_text(_TRUSTED + self._more_access, encoding="ascii")
+        (self._data / "pg_hba.conf").write_text(self._more_access + _TRUSTED, encoding="ascii")
 
     def prepare_standby(self, primary: "PostgresqlServer") -> None:
         """Copy another one that runs, in place of `prepare`; it follows the other, under the name of its folder."""
@@ -170,7 +164,7 @@ def _link(source: str, target: str) -> str:
 def running_postgresql(*settings: str, more_access: str = "") -> Iterator[PostgresqlServer]:
     """A server with the roles OWNER and SERVICE, and no database of theirs. `settings`: as `name=value`.
 
-    `more_access`: lines of pg_hba.conf.
+    `more_access`: lines of pg_hba.conf, before those that let everybody in by the socket, or with a password.
     """
     with private_folder("postgresql") as folder, reserved_ports(1) as (port,):
         server = PostgresqlServer(folder, port, settings or _UNSAFE, more_access)
