@@ -42,7 +42,7 @@ class Promotion:
         finally:
             await it.traffic.stop()
         reckoning = await it.settle("the primary died before it was written down")
-        assert self._standby.sql("SELECT count(*) FROM senderproxy.message", DATABASE) != "0"
+        assert self._standby.sql("SELECT count(*) FROM senderproxy.history", DATABASE) != "0"
         assert it.members[0].status()["queue"]["durability"] == "server"
         return reckoning
 
