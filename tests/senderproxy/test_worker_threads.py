@@ -31,6 +31,7 @@ ALLOWED = {
     ("spool/sqlite/wal.py", "DaemonThread"),
     ("service/loop_monitor.py", "DaemonThread"),  # measures the loop from outside
     ("spool/sqlite/store.py", "DaemonThread"),  # the check of a large database, once after the start
+    ("accounts/database_store.py", "DaemonThread"),  # its loop owns a connection: the vault is read on other threads
     ("delivery/resolver.py", "getaddrinfo"),
     ("delivery/mx/domain_state.py", "getaddrinfo"),  # of numbers
     ("cli/check_mx.py", "create_connection"),  # a command
