@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync check compiled
 	$(BIN)/python tests/peers/packages.py
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --all-peers -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 # pytest leaves out a file of a folder that is named, too, unless its name starts with test_.
 LONGER := tests/package/ansible.py tests/package/longer.py tests/package/rebuild.py tests/package/versions.py

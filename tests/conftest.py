@@ -101,6 +101,10 @@ _EVENTS = {event.key: event for event in log_events.EVENTS}
 _watch = _Watch()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-peers", action="store_true", help="a test whose programs are not here fails, and is no skip")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     logging.getLogger().addHandler(_watch)
 
@@ -129,6 +133,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    if report.skipped and item.config.getoption("--all-peers") and " not here" in str(report.longrepr):
+        report.outcome, report.longrepr = "failed", str(report.longrepr)
     secrets = [*_watch.secrets, *(f"{title}: {text}" for title, text in report.sections if CANARY in text)]
     for heading, found in (("a secret shows", secrets), ("fields not in log_events", [*_watch.unlisted])):
         if found and report.outcome == "passed":

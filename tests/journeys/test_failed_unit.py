@@ -10,10 +10,11 @@ import pytest
 
 from tests.peers.bench import Bench
 from tests.peers.machine import UNIT, Machine
+from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
 
-reason = why_not_here("/lib/systemd/systemd", "nsenter", "unshare", "/usr/sbin/postfix", "/usr/sbin/dovecot", root=True)
+reason = why_not_here("/lib/systemd/systemd", "nsenter", "unshare", POSTFIX, DOVECOT, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
 ANNA, ALARM = "anna@firma.example", "alarm@firma.example"
@@ -123,5 +124,5 @@ def test_a_service_that_systemd_gives_up_causes_one_alert(place: Place) -> None:
     machine.run("systemctl", "reset-failed", UNIT)
     machine.run("systemctl", "start", UNIT, exit_code=1)
     mail = place.alerted(2)
-    assert str(mail["Subject"]).endswith(f"] {UNIT}: its data cannot be used")
+    assert str(mail["Subject"]).endswith(f"] {UNIT}: the vault cannot be opened")
     assert "failures since the last alert: 1" in mail.get_content()
