@@ -184,6 +184,7 @@ class Service:
             self._surroundings.watch_keys()  # before what was learned about them is restored
             await self._spool.open()
             await self._listeners.start(self._config)
+            self._status.started.set()
         except BaseException:
             await self.stop()
             raise

@@ -102,7 +102,9 @@ _watch = _Watch()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all-peers", action="store_true", help="a test whose programs are not here fails, and is no skip")
+    parser.addoption(
+        "--all-peers", action="store_true", help="a test whose programs are not here fails, and is no skip"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

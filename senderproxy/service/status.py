@@ -1,12 +1,15 @@
 """The answers to `status`, `conditions` and `automatic` on the control socket.
 
-Guarantees: an answer within seconds, also while the disk of the spool does not respond. The list of conditions has
-everything that needs an operator; all else are counts.
+Guarantees: an answer within seconds, also while the disk of the spool does not respond. During the start it waits for
+the listeners, for a few seconds at most. The list of conditions has everything that needs an operator; all else are
+counts.
 Not here: the conditions (service.conditions), their presentation (cli.status), the health of an account
 (delivery.account_health).
 """
 
+import asyncio
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +33,7 @@ from senderproxy.wiring import Components
 if TYPE_CHECKING:
     from senderproxy.service.metrics import ServiceMetrics
 
+_START: Final = 5.0  # seconds; a start takes longer only with a disk or database that does not respond
 _REFUSALS: Final = 20  # entries in one answer; more than an operator reads
 _BLOCKED: Final = 200  # blocked accounts in one answer; their number is beside them
 _UNKNOWN: Final = 100  # unknown records in one answer; a line of each
@@ -58,11 +62,15 @@ class ServiceStatus:
         self._clock = clock
         self._loop_lag = loop_lag
         self._metrics = metrics
+        self.started = asyncio.Event()  # set by the service, when its listeners are open
         self._started_at = clock.now()
         build_id()  # of the modules that this process has; an update changes the files
 
     async def conditions(self, code: object = SOURCE) -> Answer:
         """The list of conditions, the worst first. `code`: the language of the reader; English if it is unknown."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START):
+                await self.started.wait()
         found = await self._conditions.ask()
         with language(str(code) if code in LANGUAGES else SOURCE):
             return {"conditions": [condition_entry(translated_condition(one)) for one in found]}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiosmtplib
 import pytest
@@ -94,6 +94,37 @@ async def test_an_unsupported_aiosmtplib_stops_the_start_before_anything_is_open
     assert office.service.listeners == ()
     assert not (tmp_path / "control.sock").exists()
     assert not (tmp_path / "spool").exists()
+
+
+async def test_a_status_during_the_start_waits_for_the_listeners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked = asyncio.Event()
+
+    class Started(asyncio.Event):
+        async def wait(self) -> Literal[True]:
+            is_asked.set()
+            return await super().wait()
+
+    office = office_in(tmp_path)
+    service = office.service
+    open_spool = service._spool.open
+
+    async def open_when_asked() -> None:
+        asking.append(asyncio.create_task(office.ask(Verb.STATUS)))
+        await is_asked.wait()
+        await open_spool()
+
+    asking: list[asyncio.Task[Answer]] = []
+    service._status.started = Started()
+    monkeypatch.setattr(service._spool, "open", open_when_asked)
+    await service.start()
+    try:
+        status = await asking[0]
+    finally:
+        await service.stop()
+    assert len(status["listeners"]) == 1
+    assert [one["key"] for one in status["conditions"]] == ["no_account"]
 
 
 async def test_after_the_answer_to_the_request_the_next_message_uses_the_changed_vault(tmp_path: Path) -> None:

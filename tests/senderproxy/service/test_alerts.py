@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -30,6 +31,8 @@ from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
+from senderproxy.spool.sqlite.store import SqliteSpool
+from senderproxy.spool.sqlite.writer import WriteJob
 from tests.crash.disks import small_disk
 from tests.fakes.http_server import answer, http_server
 from tests.peers.letters import hand_over
@@ -130,11 +133,7 @@ class Office:
         """So many seconds pass, with a look before and after; the subjects of the alerts that came."""
         before = len(self.alerts())
         for step in (0.0, seconds):
-            # A write in progress would take as long as the step: the disk would be one that does not respond.
-            learned = self.service._components.learned
-            learned.note_change("alerts", "recent")
-            assert await learned.flush()
-            self.clock.ahead += step
+            await self._step(step)
             await self.service._conditions.ask()
             self.service._alerts.sender.check()
             if (task := self.service._alerts.sender._task) is not None:
@@ -143,6 +142,18 @@ class Office:
         return [
             message["Subject"].removeprefix("senderproxy mail.firma.example: ") for message in self.alerts()[before:]
         ]
+
+    async def _step(self, seconds: float) -> None:
+        """Advance the clock between two jobs of the spool: one in progress would take as long, as on a dead disk."""
+        spool = self.service._components.runner.spool
+        assert isinstance(spool, SqliteSpool)
+        writer = spool._writer
+
+        def advance(_connection: sqlite3.Connection) -> None:
+            writer.busy_since = None
+            self.clock.ahead += seconds
+
+        await writer.submit(WriteJob(run=advance, reads_only=True))
 
     async def wait_for_deferral(self, account: str) -> None:
         """Return when an attempt of this account has ended with a 4xx reply."""
