@@ -34,6 +34,7 @@ _T = TypeVar("_T")
 _DATABASE: Final = 5.0  # seconds for a question to the database, before a request of 20 s and after it
 _WAIT: Final = 25.0  # seconds for the request of another instance: in all, a token takes a minute at most
 _LOOK_AGAIN: Final = 2.0  # seconds after which the database is asked again, if no instance has told of an end
+_DIFFERENCE: Final = 5.0  # seconds between what two instances take for the database server's time
 _AGAIN: Final = 10.0  # seconds until a call is repeated that the database refused
 
 _log: Final = logging.getLogger("senderproxy.accounts")
@@ -286,8 +287,8 @@ class SharedRefreshTokens(RefreshTokens):
 
 def _left(tokens: StoredTokens, age: float) -> float:
     """Seconds until the access token ends; 0 if it is to be renewed, or its age is uncertain."""
-    left = tokens.lifetime - age
-    return left if age >= 0 and left > min(EARLY, tokens.lifetime / 2) else 0.0
+    left = tokens.lifetime - max(age, 0.0)
+    return left if age >= -_DIFFERENCE and left > min(EARLY, tokens.lifetime / 2) else 0.0
 
 
 def _refusal(why: str) -> TokenRefusal:

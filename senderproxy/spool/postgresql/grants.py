@@ -51,9 +51,8 @@ class DatabaseGrants(SharedGrants):
         number = self._instance.number
 
         async def work(connection: DatabaseConnection) -> GrantRow:
-            now = self._time.now()
-            row = await connection.fetchrow(_TAKE, grant, number, seen, now, timedelta(seconds=REQUEST))
-            age = (now - row["written_at"]) / 1000
+            row = await connection.fetchrow(_TAKE, grant, number, seen, self._time.now(), timedelta(seconds=REQUEST))
+            age = (self._time.now() - row["written_at"]) / 1000  # it may have waited for the one who wrote
             return GrantRow(row["version"], bytes(row["sealed"]), age, row["lease"])
 
         return await self._connections.write(work, _not_written)

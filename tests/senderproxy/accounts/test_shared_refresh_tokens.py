@@ -16,7 +16,8 @@ from senderproxy.accounts import vault_admin
 from senderproxy.accounts.access_tokens import VaultTokens
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.refresh_tokens import LocalRefreshTokens
-from senderproxy.accounts.shared_refresh_tokens import SharedRefreshTokens
+from senderproxy.accounts.sealed_tokens import StoredTokens
+from senderproxy.accounts.shared_refresh_tokens import SharedRefreshTokens, _left
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock
 from senderproxy.relay.ports import NoToken
@@ -353,3 +354,11 @@ async def test_a_server_that_does_not_answer_holds_no_lease_for_ever(databases: 
         assert isinstance(await asking, NoToken)
         assert await two.token() == "geheim-a1"
         assert json.loads(o.rows("version")) == 1
+
+
+@pytest.mark.parametrize(
+    ("age", "left"), [(0.0, 600.0), (-0.004, 600.0), (100.0, 500.0), (-60.0, 0.0), (400.0, 0.0)]
+)  # fmt: skip
+def test_instances_may_differ_a_little_about_the_time_of_the_database(age: float, left: float) -> None:
+    """A token that another instance has just stored is used; a second request would be needless."""
+    assert _left(StoredTokens("refresh", "access", 600.0), age) == left
