@@ -62,9 +62,7 @@ class Place:
         return next(one for one in accounts if one["account"] == account)
 
     def track(self, message_id: str) -> str:
-        words = ("track", "--id", f"<{message_id}>")
-        wait_until(lambda: "(account" in self.relay.command(*words), "the history", peer=self.relay)
-        return " ".join(self.relay.command(*words).split())
+        return self.relay.tracked("--id", f"<{message_id}>", text="(account")
 
 
 def place(bench: Bench, second_rule: Rule = Rule.DOMAIN, port: int | None = None, first: Any = None) -> Place:
@@ -171,7 +169,7 @@ def test_a_stricter_sender_rule_is_asked_for_before_the_sender_is_replaced(bench
         assert delivery.header("From") == f"anna <{RESERVE}>"
         assert delivery.header("Reply-To") == ANNA
     assert len(here.second.received()) == 2
-    assert f"the sender replaced by {RESERVE}" in " ".join(here.relay.command("track").split())
+    here.relay.tracked(text=f"the sender replaced by {RESERVE}")
 
 
 def test_after_a_reply_that_was_lost_the_fallback_sends_other_mail_and_not_this(bench: Bench) -> None:

@@ -70,8 +70,10 @@ def test_each_shape_arrives_with_its_footer_or_octet_by_octet(bench: Bench) -> N
             assert result == raw, shape.name
         else:
             assert_footers(raw, result, LATIN, shape.expected)
-    history = " ".join(relay.command("track", "--to", "kunde@kunde.test", "--limit", "1000").split())
     added = sum(isinstance(shape.expected, int) for shape in shapes)
+    words = ("--to", "kunde@kunde.test", "--limit", "1000")
+    relay.tracked(*words, text="with its footer", count=added)
+    history = relay.tracked(*words, text="without its footer: ", count=len(shapes) - added)
     assert history.count("with its footer") == added
     assert history.count("without its footer: ") == len(shapes) - added
     assert "without its footer: it is signed" in history

@@ -108,7 +108,7 @@ def test_mail_waits_in_the_database_and_leaves_while_the_server_comes_and_goes(s
     setting.send("eins")
     setting.send("gross", "Zeile\r\n" * 100_000)
     wait_until(lambda: sorted(setting.subjects()) == [b"eins", b"gross"], "both are sent", peer=relay)
-    assert "delivered" in relay.command("track", "--from", ANNA.login)
+    relay.tracked("--from", ANNA.login, text="delivered")
     assert "durability of the spool" in relay.command("check", exit_code=1)
 
     setting.server.kill()

@@ -169,10 +169,7 @@ def copies_equal_what_the_provider_got_with_footer_and_signature(way: Way) -> No
     assert signed == [False, False, True, True]
     stored = f"copy stored in the folder {SENT}"
 
-    def is_in_history() -> bool:
-        return " ".join(way.relay.command("track", "--to", "kunde@kunde.test").split()).count(stored) == 4
-
-    wait_until(is_in_history, "the history", peer=way.relay)
+    way.relay.tracked("--to", "kunde@kunde.test", text=stored, count=4)
 
 
 def a_full_mailbox_is_a_condition_and_no_copy_is_lost(way: Way) -> None:
