@@ -123,11 +123,11 @@ class DatabaseStore(VaultStore):
         self._watching = self.wait_for(self._start_to_watch())
 
     def look(self) -> None:
-        """Ask for the version now. `fingerprint` answers from that, or raises what went wrong. Blocks."""
+        """Ask for the version now; `fingerprint` has this answer or error afterwards. Blocks."""
         self.wait_for(self._look())
 
     def note(self, written: Fingerprint) -> None:
-        """Take the fingerprint of what was just written or read for the version of now, before the next look."""
+        """Note the fingerprint of bytes just written or read; valid until the next look."""
         self._last = written
 
     def close(self) -> None:

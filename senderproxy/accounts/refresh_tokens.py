@@ -39,7 +39,7 @@ class RefreshTokens(Protocol):
     """The newest refresh token of each grant."""
 
     async def renew(self, grant: StoredGrant, spend: Spend) -> Tokens | TokenRefusal:
-        """Return the answer to a request with the newest refresh token, when what is new in it is stored.
+        """Spend the newest refresh token, and return the answer after its new tokens are stored.
 
         One call at a time for each grant.
         """
@@ -50,11 +50,11 @@ class RefreshTokens(Protocol):
         ...
 
     def follow_keys(self) -> None:
-        """Seal what is stored with the vault's newest key, if that has changed."""
+        """Seal the stored tokens with the vault's newest key, if there is another one."""
         ...
 
     async def close(self) -> None:
-        """Store what is only in memory, and let go of the rest. To be cancelled if it takes too long."""
+        """Store new tokens still in memory, and end. The caller cancels it after its own time limit."""
         ...
 
     def stop(self) -> None:

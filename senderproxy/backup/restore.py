@@ -117,7 +117,7 @@ class _Place:
         return self.final.with_name(f"{self.final.name}.{_ASIDE}-{self.number}")
 
     def move_away(self) -> None:
-        """Move what is there. If that was done before, what is there now is from an interrupted restore."""
+        """Move existing files aside. After an earlier move, remaining ones are from an interrupted restore."""
         if not os.path.lexists(self.final):
             return
         if not os.path.lexists(self.aside):

@@ -180,7 +180,7 @@ def _spool_text(waiting: int, held: int) -> str:
 
 
 def check_database(config: Config) -> Iterator[Finding]:
-    """The result of opening the spool in a database server, and what a failure of the server can cost."""
+    """The result of opening the spool in a database server, and the possible loss at a failure of the server."""
     subject = _("spool")
     with late_import():
         from senderproxy.service.postgresql import inspect
@@ -278,7 +278,7 @@ def _has_acl(path: Path) -> bool:
 
 
 def _with_refresh_tokens(accounts: VaultAccounts) -> list[str]:
-    """The accounts with the consent of a person, whose server may rotate the refresh token."""
+    """The accounts with the consent of a person; their servers may rotate the refresh token."""
     flows = {id_: one.flow for id_, one in accounts.applications().items() if isinstance(one, UsableApplication)}
     return [grant.account for grant in accounts.grants() if flows.get(grant.application) is Flow.CONSENT]
 
