@@ -306,9 +306,15 @@ class AccountState:
 
     def record_replies(self, replies: Sequence[ClassifiedReply], outcomes: Outcomes, version: str) -> None:
         """Change the health after a transaction with these replies, on a session of this version of the secret."""
-        if limit := limit_in(replies):
+        if replies and (limit := limit_in(replies)):
             self.record(LimitReached(limit.reply, version, limit.cause))
         elif any(isinstance(outcome, Delivered) for outcome in outcomes.values()):
+            self._accepted(version)
+
+    def _accepted(self, version: str) -> None:
+        if isinstance(self.health, Healthy):
+            self.observers.healthy(self.account.id)
+        else:
             self.record(MessageAccepted(version))
 
     def record_last_reply(self, last: Reply) -> None:
@@ -317,7 +323,8 @@ class AccountState:
 
     def count(self, outcomes: Outcomes) -> None:
         """Add the outcomes to the counters."""
-        self._counts.update(map(type, outcomes.values()))
+        for outcome in outcomes.values():
+            self._counts[type(outcome)] += 1
 
     # --- for the operator ---
 

@@ -103,23 +103,24 @@ class DirectTransaction:
     def _advance(self) -> None:
         """Go on after the replies of one read, or after the end of the session."""
         protocol, steps, results = self._protocol, self._steps, self._results
-        before = self._checked
-        while self._checked < len(results):
-            if not _is_usual(results[self._checked], steps[self._checked].stage):
+        before, received = self._checked, len(results)
+        for index in range(before, received):
+            if not _is_usual(results[index], steps[index].stage):
+                self._checked = index
                 self._end(None)
                 return
-            self._checked += 1
-        if self._checked == len(steps):
+        self._checked = received
+        if received == len(steps):
             last = results[-1]
             assert isinstance(last, Reply)
             protocol.stage = Stage.IDLE
             self._end(last)
         elif protocol.end is not None:
             self._end(None)
-        elif self._checked == self._sent:
+        elif received == self._sent:
             self._send(self._sent + 1)
-        elif self._checked > before:
-            step = steps[self._checked]
+        elif received > before:
+            step = steps[received]
             protocol.await_next(step.seconds, step.stage)
 
     def _send(self, until: int) -> None:

@@ -46,13 +46,18 @@ class LoginGate:
     _in_progress: int = 0
     _waiters: list["asyncio.Future[None]"] = field(default_factory=list)
 
+    @property
+    def is_open(self) -> bool:
+        """True if any login may be tried: none has failed."""
+        return self._last_reply is None or not self._failed_at
+
     def wait(self, account: str, version: str, *, proven: bool) -> LoginWait | None:
         """Return the wait for a login of this account; None if it may be tried.
 
         `version` is that of its secret; `proven`: a login with it worked within the last day.
         """
         now = self.now()
-        if self._last_reply is None or not self._failed_at:
+        if self._last_reply is None or self.is_open:
             return None
         if account in self._streak and self._streak[account] != version:
             return None  # a new secret
@@ -134,7 +139,7 @@ class LoginGates:
         if not provider.smarthosts:
             return None
         gate = self._gates.get(str(provider.smarthosts[0]))
-        return None if gate is None else gate.wait(account, version, proven=is_proven(version))
+        return None if gate is None or gate.is_open else gate.wait(account, version, proven=is_proven(version))
 
     def lift(self, provider: Provider) -> bool:
         """Forget every failure at the servers of this provider. False if there was none."""

@@ -116,6 +116,8 @@ class HourlyQuota(Quota):
     ) -> QuotaExceeded | None:
         """Return the refusal that `reserve` would return; None if it would succeed. Reserves nothing."""
         self._expire(now)
+        if messages_per_hour is None and recipients_per_hour is None:
+            return None
         refusals = [
             refusal
             for amount, limit, sums, kind in (
@@ -209,9 +211,11 @@ class HourlyQuota(Quota):
     def _expire(self, now: float) -> None:
         """Let the slots count that have not expired, and the next one."""
         last = math.floor(now / _SLOT) + 1
+        if last <= self._last:
+            return
         for slot in range(max(self._last + 1, last - _SLOTS + 1), last + 1):
             self._messages[slot % _SLOTS] = self._recipients[slot % _SLOTS] = 0
-        self._last = max(self._last, last)
+        self._last = last
 
 
 def _amount(value: object) -> int:

@@ -8,7 +8,6 @@ Not here: commands and replies (listener.relay_smtp), message data (listener.dat
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import Final
 
 from senderproxy.aio import fair_share
@@ -81,7 +80,7 @@ class ClientStream:
 
     def write(self, reply: Reply) -> None:
         """Add a reply to the output; it leaves with the next `flush`."""
-        self._output += _rendered(reply)
+        self._output += reply.octets
 
     def write_octets(self, octets: bytes) -> None:
         """Add a line that is not a Reply, such as an AUTH challenge."""
@@ -168,8 +167,3 @@ class ClientStream:
             self.abort()
         else:
             self.input.interrupt(ClientTimeout())
-
-
-@lru_cache(maxsize=256)
-def _rendered(reply: Reply) -> bytes:
-    return reply.render()

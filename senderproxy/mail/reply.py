@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Final
 
 REPLY_LINE_LIMIT: Final = 512  # octets with code and CRLF, RFC 5321 section 4.5.3.1.5
@@ -53,7 +54,7 @@ class EnhancedStatus:
         return f"{self.klass}.{self.subject}.{self.detail}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """One SMTP reply. `status` is None if none was given or none applies (EHLO, banner, 354, AUTH challenge)."""
 
@@ -111,6 +112,11 @@ class Reply:
             return self
         return replace(self, status=EnhancedStatus(klass, subject, detail))
 
+    @cached_property
+    def octets(self) -> bytes:
+        """`render`, once: most replies to clients are constants."""
+        return self.render()
+
     def render(self) -> bytes:
         """The octets to send: ASCII, CRLF, each line within the limit, at least one line."""
         prefix = f"{self.status} " if self.status else ""
@@ -146,6 +152,7 @@ def parse_reply(lines: Sequence[bytes]) -> Reply:
     return Reply(int(code), status, tuple(texts))
 
 
+@lru_cache(maxsize=256)
 def _read_status(text: str) -> EnhancedStatus:
     klass, subject, detail = (int(part) for part in text.split("."))
     return EnhancedStatus(klass, subject, detail)

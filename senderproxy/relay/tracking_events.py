@@ -71,10 +71,6 @@ def attempted(
     outcomes: Mapping[ForwardPath, Outcome], of: int, account: str, now: datetime, seconds: float
 ) -> list[Event]:
     """The outcomes of one attempt that took `seconds`. `of`: number of recipients of the message."""
-    groups: dict[tuple[Outcome, str], list[str]] = {}
-    for path, outcome in outcomes.items():
-        sent_by = outcomes.sent_by[path] if isinstance(outcomes, RoutedOutcomes) else f"{_ACCOUNT}{account}"
-        groups.setdefault((outcome, sent_by), []).append(str(path))
     return [
         Event(
             now,
@@ -90,8 +86,20 @@ def attempted(
             | ({"footer": outcome.footer} if isinstance(outcome, Delivered) and outcome.footer else {})
             | (_in_place_of(account, outcome.by) if outcome.by is not None else {}),
         )
-        for (outcome, sent_by), paths in groups.items()
+        for outcome, sent_by, paths in _by_outcome(outcomes, f"{_ACCOUNT}{account}")
     ]
+
+
+def _by_outcome(outcomes: Mapping[ForwardPath, Outcome], account: str) -> Iterable[tuple[Outcome, str, list[str]]]:
+    """Each different outcome with what it was sent by and its recipients."""
+    sent_by = outcomes.sent_by if isinstance(outcomes, RoutedOutcomes) else {}
+    if len(outcomes) == 1:
+        ((path, outcome),) = outcomes.items()
+        return [(outcome, sent_by.get(path, account), [str(path)])]
+    groups: dict[tuple[Outcome, str], list[str]] = {}
+    for path, outcome in outcomes.items():
+        groups.setdefault((outcome, sent_by.get(path, account)), []).append(str(path))
+    return [(outcome, by, paths) for (outcome, by), paths in groups.items()]
 
 
 def _in_place_of(account: str, by: Substitute) -> dict[str, str]:

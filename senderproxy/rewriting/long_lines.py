@@ -21,12 +21,12 @@ class LongLineDetector:
         """Examine the next piece. Jumps from line end to line end, a thousand octets at a time."""
         if self.found:
             return
-        start = -self._unfinished
-        while (limit := start + LINE_LIMIT + 2) < len(piece):
-            end = piece.rfind(b"\n", max(start, 0), limit)
+        size, start, limit = len(piece), 0, LINE_LIMIT + 2 - self._unfinished
+        while limit < size:
+            end = piece.rfind(b"\n", start, limit)
             if end < 0:
                 self.found = True
                 return
-            start = end + 1
-        end = piece.rfind(b"\n", max(start, 0))
-        self._unfinished = len(piece) - (start if end < 0 else end + 1)
+            start, limit = end + 1, end + LINE_LIMIT + 3
+        end = piece.rfind(b"\n", start)
+        self._unfinished = size - end - 1 if end >= 0 else self._unfinished + size if start == 0 else size - start

@@ -98,6 +98,11 @@ class Authenticate:
 Step: TypeAlias = SendReply | ReplyAndClose | ReceiveData | StartTls | Authenticate
 
 
+_SENDER_OK: Final = SendReply(replies.SENDER_OK)
+_RECIPIENT_OK: Final = SendReply(replies.RECIPIENT_OK)
+_RECEIVE_DATA: Final = ReceiveData()
+
+
 @dataclass(slots=True)
 class _Transaction:
     mail: MailCommand
@@ -260,7 +265,7 @@ class Dialogue:
             return SendReply(refusal)
         self.mail_seen = True
         self._transaction = _Transaction(mail)
-        return SendReply(replies.SENDER_OK)
+        return _SENDER_OK
 
     def _rcpt(self, argument: str) -> Step:
         if self._transaction is None:
@@ -277,7 +282,7 @@ class Dialogue:
             return SendReply(refusal)
         recipients[rcpt.forward_path] = None
         self._idle -= 1  # a recipient belongs to a message
-        return SendReply(replies.RECIPIENT_OK)
+        return _RECIPIENT_OK
 
     def _data(self, argument: str) -> Step:
         if argument:
@@ -286,7 +291,7 @@ class Dialogue:
             return SendReply(replies.NEED_MAIL_AND_RCPT)
         if not self._transaction.recipients:
             return SendReply(replies.NO_VALID_RECIPIENTS)
-        return ReceiveData()
+        return _RECEIVE_DATA
 
     def _rset(self, argument: str) -> Step:
         if argument:

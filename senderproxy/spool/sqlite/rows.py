@@ -200,8 +200,14 @@ class Summary:
         return (self.waiting, self.held, self.due_at, self.undelayed, now if self.is_finished else None)
 
 
+_UNFINISHED: Final = frozenset({"waiting", "held"})
+_FINISHED: Final = Summary(0, 0, None, None)
+
+
 def summarise(states: Sequence[Row]) -> Summary:
     """The summary of all recipients; `states` are rows of STATE_COLUMNS."""
+    if len(states) == 1 and states[0][0] not in _UNFINISHED:
+        return _FINISHED  # nearly every message that passed through
     waiting = [columns for columns in states if columns[0] == "waiting"]
     return Summary(
         waiting=len(waiting),

@@ -11,6 +11,8 @@ from senderproxy.mail.reply import Reply
 
 _LIMIT: Final = 200  # characters; bounds what a reply can add to the database
 _ID: Final = r"<?([A-Za-z0-9][A-Za-z0-9._@+=/-]{3,}+)"  # possessive: what follows begins with none of these
+# One of these is part of every pattern: a reply without any is searched once.
+_MARKS: Final = re.compile(r"queued|id|message accepted|gsmtp|^ok", re.IGNORECASE)
 # Phrases that name an id come before those in which an id has only its usual place.
 _PATTERNS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -31,6 +33,8 @@ def upstream_id(reply: Reply) -> str | None:
     if not 200 <= reply.code < 300:
         return None
     for text in reversed(reply.lines):
+        if not _MARKS.search(text):
+            continue
         for pattern in _PATTERNS:
             if found := pattern.search(text):
                 return found.group(1).rstrip(".,;")[:_LIMIT]
