@@ -527,7 +527,7 @@ async def test_an_unreadable_body_is_an_internal_error_and_is_not_sent() -> None
 
 
 async def test_a_path_with_a_line_end_is_never_sent() -> None:
-    forged = replace(parse_address("carl@a.example"), local_part="x>\r\nRCPT TO:<y")
+    forged = parse_address("carl@a.example")._replace(local_part="x>\r\nRCPT TO:<y")
     async with Simulator(SETTINGS) as simulator, session_at(simulator, timeouts=CALM) as session:
         with pytest.raises(ValueError, match="control"):
             await session.transact(Envelope(parse_address(ANNA), (forged,)), make_message(), warm=False)

@@ -37,6 +37,7 @@ from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.spool.sqlite.limits import SpoolLimits
 from senderproxy.spool.sqlite.store import SqliteSpool
 from senderproxy.tracking.record import MessageRecord, Query
+from tests.fakes.clock_jumps import between_writes
 from tests.senderproxy.delivery.messages import smarthost_of
 from tests.senderproxy.delivery.office import MemoryAccounts
 
@@ -214,9 +215,17 @@ class RelayOffice:
 
         await self.until(is_reported, f"{count} reports")
 
+    async def advance(self, seconds: float) -> None:
+        """Advance both clocks."""
+
+        def jump() -> None:
+            self.clock.ahead += seconds
+
+        await between_writes(self.spool, jump)
+
     async def pass_time(self, *, hours: float = 0, seconds: float = 0) -> None:
         """Advance both clocks, check for overdue messages and wake the runner."""
-        self.clock.ahead += hours * 3600 + seconds
+        await self.advance(hours * 3600 + seconds)
         self.runner.check_overdue()
         self.runner.wake()
 

@@ -201,7 +201,7 @@ async def test_each_attempt_makes_its_own_signature(tmp_path: Path) -> None:
     async with relay_office(tmp_path) as office:
         use(office, signing_key())
         first = await sent(office, HEADER + "\r\n", b"text\r\n")
-        office.clock.ahead += 3600
+        await office.advance(3600)
         second = await sent(office, HEADER + "\r\n", b"text\r\n")
     times = [int(raw.partition(b" t=")[2].partition(b";")[0]) for raw in (first, second)]
     assert times[1] - times[0] >= 3600

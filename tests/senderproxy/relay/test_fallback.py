@@ -122,7 +122,7 @@ async def test_the_own_hourly_limit_goes_on_with_the_fallbacks_own_limit(tmp_pat
         assert (two.office.taken(), two.taken()) == (["eins"], [("zwei", KUNDE)])
         _, answer = await two.office.submit(text="drei")
         assert str(answer).startswith("451 4.7.1 Account anna has reached its limit of 1 message")  # the first's reply
-        two.office.clock.ahead += 3700
+        await two.office.advance(3700)
         _, answer = await two.office.submit(text="vier")
         assert (answer.code, two.office.taken()) == (250, ["eins", "vier"])
 
@@ -140,7 +140,7 @@ async def test_a_limit_of_the_provider_before_the_content_is_no_reason_to_wait(
         two.office.simulator.script.clear()
         _, answer = await two.office.submit(text="in der Pause")
         assert (answer.code, len(two.taken())) == (250, 2)
-        two.office.clock.ahead += 61
+        await two.office.advance(61)
         _, answer = await two.office.submit(text="nach der Pause")
         assert (answer.code, two.office.taken()) == (250, ["nach der Pause"])
 
@@ -302,7 +302,7 @@ async def test_an_unreachable_provider_is_tried_once_in_half_a_minute(tmp_path: 
             assert answer.code == 250
         assert len(two.office.simulator.sessions) == 1
         two.office.simulator.script.clear()
-        two.office.clock.ahead += 31
+        await two.office.advance(31)
         _, answer = await two.office.submit(text="wieder selbst")
         assert (answer.code, two.office.taken()) == (250, ["wieder selbst"])
 
@@ -333,7 +333,7 @@ async def test_the_queue_returns_to_the_account_at_the_end_of_its_pause(tmp_path
         await two.office.submit(at="devices", text="zwei")
         await two.office.until_all_is_done()
         assert [text for text, _ in two.taken()] == ["eins", "zwei"]
-        two.office.clock.ahead += 61
+        await two.office.advance(61)
         await two.office.submit(at="devices", text="drei")
         await two.office.until_all_is_done()
         assert two.office.taken() == ["drei"]

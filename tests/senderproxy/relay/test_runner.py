@@ -252,7 +252,7 @@ async def test_messages_of_a_blocked_account_expire_after_two_days(tmp_path: Pat
         office.drawer.set_password("anna", "geheim-falsch")
         message, _ = await office.submit(at="devices")
         await office.until(lambda: office.runner.blocked, "the password was refused")
-        office.clock.ahead += 49 * 3600
+        await office.advance(49 * 3600)
 
         async def is_over() -> bool:
             office.runner.check_overdue()
@@ -294,7 +294,7 @@ async def test_a_step_of_the_clock_changes_no_wait_and_expires_no_message(tmp_pa
             return any(state.tries for state in record.recipients.values())
 
         await office.until(is_tried, "the first try")
-        office.clock.ahead += 1200  # past the time in which nothing is given up
+        await office.advance(1200)  # past the time in which nothing is given up
         office.clock.stepped = timedelta(days=days)
         office.runner.check_overdue()
 

@@ -40,7 +40,7 @@ async def test_a_report_or_journal_above_the_limit_is_left_to_the_client(tmp_pat
         assert await office.statuses(message) == {KUNDE: "deferred"}
         [pair] = office.intake.limited_pairs()
         assert (pair.author, pair.recipient, pair.refused, pair.deferred) == ("anna@firma.example", KUNDE, 0, 2)
-        office.clock.ahead += 3601
+        await office.advance(3601)
         assert (await office.submit(null_path=True, header=header))[1].code == 250
 
 

@@ -91,7 +91,7 @@ class CopyOffice:
 
     async def pass_time(self, **span: float) -> None:
         await self.until_idle()
-        self.office.clock.ahead += timedelta(**span).total_seconds()
+        await self.office.advance(timedelta(**span).total_seconds())
         self.runner._begin_look()
         await self.until_idle()
 
@@ -555,7 +555,7 @@ async def test_a_drain_waits_for_copies_that_are_due_and_not_for_those_of_later(
         await place.office.until(lambda: len(place.folders.attempts) == 2, "the second one")
         await place.until_idle()
         assert (await place.waiting(), place.runner.under_way) == (1, 0)
-        place.office.clock.ahead += timedelta(days=1).total_seconds()
+        await place.office.advance(timedelta(days=1).total_seconds())
         assert place.runner.under_way == 1
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -32,8 +31,8 @@ from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
 from senderproxy.spool.sqlite.store import SqliteSpool
-from senderproxy.spool.sqlite.writer import WriteJob
 from tests.crash.disks import small_disk
+from tests.fakes.clock_jumps import between_writes
 from tests.fakes.http_server import answer, http_server
 from tests.peers.letters import hand_over
 
@@ -144,16 +143,14 @@ class Office:
         ]
 
     async def _step(self, seconds: float) -> None:
-        """Advance the clock between two jobs of the spool: one in progress would take as long, as on a dead disk."""
+        """Advance the clock."""
         spool = self.service._components.runner.spool
         assert isinstance(spool, SqliteSpool)
-        writer = spool._writer
 
-        def advance(_connection: sqlite3.Connection) -> None:
-            writer.busy_since = None
+        def jump() -> None:
             self.clock.ahead += seconds
 
-        await writer.submit(WriteJob(run=advance, reads_only=True))
+        await between_writes(spool, jump)
 
     async def wait_for_deferral(self, account: str) -> None:
         """Return when an attempt of this account has ended with a 4xx reply."""
@@ -352,7 +349,7 @@ async def test_a_full_disk_is_alerted_once_also_after_a_restart(tmp_path: Path, 
 
         monkeypatch.setattr(office.service._spool, "facts", facts)
         await office.service._conditions.ask()
-        office.clock.ahead += 61  # the disk is asked every minute
+        await office._step(61)  # the disk is asked every minute
         assert await office.pass_time(60) == ["the disk is full"]
         await office.service.stop()
         office.new_service({})
