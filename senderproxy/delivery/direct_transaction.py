@@ -10,18 +10,18 @@ RFC 5321 section 4.1.1, RFC 2920.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from senderproxy.delivery.causes import Stage
 from senderproxy.delivery.classify import SessionEnded
 from senderproxy.delivery.protocol import ExpectedReply, UpstreamProtocol
 from senderproxy.mail.reply import Reply
+from senderproxy.value_class import value_class
 
 _GO_AHEAD: Final = 354  # RFC 5321 section 4.1.1.4
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class DirectStep:
     """Octets to send, and the limit of time for the reply to them."""
 

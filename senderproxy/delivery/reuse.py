@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from senderproxy.routing.provider import Smarthost
+from senderproxy.value_class import value_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +68,19 @@ class PoolLimits:
     idle_seconds: float  # an idle session is closed after this time
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Reuse:
     """Use the session of this number."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class OpenNew:
     """Open a session."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class KeepWaiting:
     """Wait for a busy session, a login in progress or the end of a session that is being closed."""
 
@@ -87,7 +88,7 @@ class KeepWaiting:
 Action: TypeAlias = Reuse | OpenNew | KeepWaiting
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Choice:
     """The action, and the numbers of the sessions to close before it."""
 

@@ -28,6 +28,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.outcome import NEEDS_SEVEN_BIT, Deferred, Failed, Outcome
 from senderproxy.mail.reply import Reply, reply
 from senderproxy.routing.provider import Smarthost
+from senderproxy.value_class import value_class
 
 _BLOCK: Final = PIECE_OCTETS  # octets; smaller blocks are joined up to this size, so a small message is one write
 _AT_MAIL: Final = Circumstances(Stage.MAIL)
@@ -62,7 +63,7 @@ class EhloExtensions:
     size_limit: int | None  # octets; None: not given
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Completed:
     """A transaction with an outcome for each recipient.
 
@@ -89,7 +90,7 @@ class Interrupted:
     rejected: Mapping[ForwardPath, Outcome] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SenderReply:
     """The reply to a sender, and the command it was for. A positive reply to RCPT: the upstream accepts both."""
 

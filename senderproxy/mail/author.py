@@ -21,6 +21,7 @@ from typing import Final
 from senderproxy.mail.address import Address, AddressError, NonAsciiLocalPart, is_local_name, parse_address
 from senderproxy.mail.display import decode_words
 from senderproxy.mail.header import HeaderSection
+from senderproxy.value_class import value_class
 
 _LENGTH_LIMIT: Final = 4096  # octets of one field's value; enough for twenty authors with long names
 _CACHED_LENGTH: Final = 200  # octets of a value; longer ones are rarely repeated
@@ -31,7 +32,7 @@ UNREADABLE: Final = "5.6.0"  # enhanced status, RFC 3463
 NON_ASCII: Final = "5.6.7"  # RFC 6531 section 3.5
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Mailbox:
     """One address and its display name (decoded, for display only)."""
 
@@ -47,7 +48,7 @@ class LocalName:
     display_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class AuthorFields:
     """Mailboxes of the author fields. `from_` is empty without a From field, and with one that is a local name."""
 

@@ -4,12 +4,13 @@ RFC 5321 section 2.3.1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from senderproxy.mail.address import ForwardPath, ReversePath
+from senderproxy.value_class import value_class
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Envelope:
     """Paths of one transaction. The recipients are unique and in the order of receipt."""
 

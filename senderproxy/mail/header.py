@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from senderproxy.value_class import value_class
+
 # A field name, blanks before the colon (some old programs), the value up to a line end that no blank follows.
 _FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:((?>(?:[^\r\n]*+\r\n(?=[ \t]))*)[^\r\n]*+)(?:\r\n|\Z)", re.MULTILINE)
 
@@ -64,7 +66,7 @@ class Cut:
     octets: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class HeaderSection:
     """The bytes of a header section, not dot-stuffed, with its closing blank line if it had one."""
 

@@ -7,10 +7,10 @@ Not here: storage of a large body (listener.body).
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from senderproxy.mail.header import HeaderSection
+from senderproxy.value_class import value_class
 
 _T = TypeVar("_T")
 _Block = TypeVar("_Block", covariant=True)
@@ -85,7 +85,7 @@ class UnnamedFile(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Message:
     """The header section (not dot-stuffed, with its closing blank line if it had one) and the body."""
 

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from senderproxy.mail.reply import Reply, reply
+from senderproxy.value_class import value_class
 
 FOOTER_ADDED: Final = "added"
 
@@ -48,7 +49,7 @@ class SentForm:
     before: bytes = field(default=b"", repr=False)  # the header section from which that begins
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Delivered:
     """The upstream accepted the message.
 
@@ -62,7 +63,7 @@ class Delivered:
     sent: SentForm | None = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Deferred:
     """Temporary failure.
 
@@ -84,7 +85,7 @@ class Deferred:
     by: Substitute | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Failed:
     """Permanent failure.
 

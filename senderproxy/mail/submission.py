@@ -6,6 +6,7 @@ from datetime import datetime
 from senderproxy.mail.address import Address, AddressPattern
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.message import Message
+from senderproxy.value_class import value_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Client:
         return f"{self.user} at {self.host}" if self.user else self.host
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Submission:
     """One complete transaction as received by the listener, or a report of our own (`report_on`)."""
 

@@ -59,6 +59,7 @@ from senderproxy.routing.route import (
     route_by_candidates,
 )
 from senderproxy.translation import N_
+from senderproxy.value_class import value_class
 
 _NAMED: Final = 3  # recipients in a reply
 _SENT_BY: Final = (AddressSource.FROM, AddressSource.REVERSE_PATH, AddressSource.SENDER)  # the others: who redirects
@@ -79,7 +80,7 @@ class Rules:
     recipient_routes: RecipientRoutes = field(default_factory=RecipientRoutes)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class MessageFacts:
     """Input of the decision: a message's header, envelope, client, id and time of reception or attempt."""
 
@@ -93,7 +94,7 @@ class MessageFacts:
     keys: SigningKeys | None = None  # for SRS addresses and signed sub-addresses
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Decision:
     """Account and rewrite plan of a message that may be sent."""
 
@@ -111,7 +112,7 @@ class Decision:
         return None if self.ways is None else self.ways.get(path)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class CachedDecision:
     """A decision with the accounts and rules that it depends on; valid while both are the same objects."""
 

@@ -27,6 +27,7 @@ from senderproxy.routing.hops import Hop
 from senderproxy.routing.provider import Provider, Smarthost
 from senderproxy.routing.route import Route
 from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Query, RecipientState
+from senderproxy.value_class import value_class
 
 NO_ACCOUNT: Final = ""  # stored in place of an account's id: the queue of messages for which no account is known yet
 
@@ -80,7 +81,7 @@ class AccessTokens(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Availability:
     """Limit of an account, and the reason if it cannot send now."""
 
@@ -168,7 +169,7 @@ class NewJob:
             raise ValueError(f"the payload of a job of kind {self.kind} has {len(self.payload)} octets")
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Arrival:
     """A new message for the spool, with the initial state of each recipient.
 
@@ -187,7 +188,7 @@ class Arrival:
     jobs: Sequence[NewJob] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Lease:
     """The right to change recipients of a message, until they are settled or the lease ends."""
 
@@ -216,7 +217,7 @@ class Claim:
     decision: CachedDecision | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SpoolUpdate:
     """Changes to leased recipients by an attempt or an operator, written in one commit.
 

@@ -8,7 +8,7 @@ RFC 5321 sections 4.2.5, 4.5.4.1 and 6.1.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import assert_never
 
@@ -17,6 +17,7 @@ from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.mail.reply import EnhancedStatus, Reply, reply
 from senderproxy.retry import RetryPolicy, wait_after
 from senderproxy.tracking.record import RecipientState, RecipientStatus
+from senderproxy.value_class import value_class
 
 _WAITING = RecipientState(RecipientStatus.WAITING)
 _NAMED = 5  # recipients named in one reply, so that it can be read in a queue viewer
@@ -106,7 +107,7 @@ def _named(replies: Mapping[ForwardPath, Reply], most: int = _NAMED) -> list[str
 # ---- for the spool ----
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RecipientUpdates:
     """New states after an attempt, and the recipients that need a report to the author."""
 

@@ -31,6 +31,7 @@ from senderproxy.routing.directory import MatchTier
 from senderproxy.routing.provider import NullPolicy, SenderRule
 from senderproxy.routing.route import Refusal, Route
 from senderproxy.translation import N_
+from senderproxy.value_class import value_class
 
 _ROUNDS: Final = 2  # rounds of repairs: repeated fields first, then the remaining one
 LOOP_FIELD: Final = (
@@ -53,7 +54,7 @@ class RewriteContext:
     makes_srs: bool = False  # a redirect's reverse-path becomes an SRS address
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RewritePlan:
     """The envelope to send, the edits of the header in rounds, and their reasons."""
 

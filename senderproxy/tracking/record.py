@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from senderproxy.mail.address import ForwardPath
 from senderproxy.mail.reply import Reply
+from senderproxy.value_class import value_class
 
 ACCOUNT_LANE: Final = "account"  # kind of the lanes of accounts; their name is the account's id
 SENT_COPY_JOBS: Final = "sent_copy"  # kind of the jobs of copies, in the lanes of accounts; never changed
@@ -52,7 +53,7 @@ class CopyState(Enum):
     DROPPED = "dropped"  # the account has no copies any more
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Event:
     """An event of these recipients; of the message as a whole if there are none."""
 
@@ -103,7 +104,7 @@ class Lane(NamedTuple):
         return Lane(kind, name)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RecipientState:
     """The state of one recipient. `why` is set if it is held.
 

@@ -11,12 +11,12 @@ section 3.4 (SMTPUTF8).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from senderproxy.mail.address import NULL_PATH, Address, AddressError, ReversePath, is_local_name, parse_address
 from senderproxy.mail.reply import Reply, reply
+from senderproxy.value_class import value_class
 from senderproxy.wire import replies
 from senderproxy.wire.lenient import LoosePath, describe_error, find_path, normalize_line
 
@@ -47,7 +47,7 @@ _DIGITS = re.compile(r"[0-9]{1,20}")
 _POSTMASTER = re.compile(r"(?<=\ATO:<)postmaster(?=>)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Command:
     """A verb in upper case and its argument as received, empty where there was none."""
 
@@ -58,7 +58,7 @@ class Command:
         return f"Command({self.verb})"  # the argument of AUTH is a secret
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class MailCommand:
     """A parsed MAIL FROM. `size`: the SIZE parameter in octets; `eight_bit`: BODY=8BITMIME."""
 
@@ -67,7 +67,7 @@ class MailCommand:
     eight_bit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RcptCommand:
     """A parsed RCPT TO."""
 

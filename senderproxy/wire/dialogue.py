@@ -15,6 +15,7 @@ from senderproxy.mail.address import Address, AddressPattern, ForwardPath
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Client
+from senderproxy.value_class import value_class
 from senderproxy.wire import replies
 from senderproxy.wire.auth import AuthExchange, Mechanism
 from senderproxy.wire.command import NAME_LIMIT, MailCommand, read_command, read_mail, read_rcpt
@@ -63,21 +64,21 @@ class MessageQuota(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class SendReply:
     """Send this reply and read the next command."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ReplyAndClose:
     """Send this reply and close the connection; further input is not read as commands."""
 
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class ReceiveData:
     """Send 354, receive the message, reply to it, then call `message_finished`."""
 

@@ -28,6 +28,7 @@ from senderproxy.mail.submission import Client
 from senderproxy.relay.ports import Arrival
 from senderproxy.spool.sqlite.upstream_id import upstream_id
 from senderproxy.tracking.record import Event, EventKind, Lane, RecipientState, RecipientStatus
+from senderproxy.value_class import value_class
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -182,7 +183,7 @@ def state_columns(state: RecipientState, now: int, due_at: int | None = None) ->
     )
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Summary:
     """The columns of a message's row that are derived from its recipients."""
 

@@ -8,7 +8,6 @@ Not here: transactions and threads (spool.sqlite.writer), leases (spool.sqlite.l
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from heapq import merge
 from typing import Final
@@ -18,6 +17,7 @@ from senderproxy.spool.sqlite.history_packs import FinishedMessage, finished_mes
 from senderproxy.spool.sqlite.leases import LeasedMessage, Leases
 from senderproxy.spool.sqlite.rows import MESSAGE_COLUMNS, STATE_COLUMNS, SUMMARY_COLUMNS, ArrivalRows, Row, Summary
 from senderproxy.tracking.record import Event, Lane, RecipientStatus
+from senderproxy.value_class import value_class
 
 # Any other status but `waiting` counts as held, also one that a damaged disk made unreadable.
 _FINAL_STATUSES: Final = frozenset(status.value for status in RecipientStatus if status.is_final)
@@ -135,7 +135,7 @@ _ROWS_AT_ONCE: Final = (64, 16, 4, 1)  # rows in one statement; few sizes, so th
 _BULKY: Final = 16 * 1024  # octets of a content that is written alone; its octets are copied during the write
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class NewMessage:
     """All rows of one new message. `content` is None if only its history is stored."""
 
@@ -274,7 +274,7 @@ def last_number(connection: sqlite3.Connection) -> int:
 # ---- changes of leased messages ----
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class RecipientChange:
     """A SpoolUpdate as rows. `states`: (position, columns) of the recipients that change; `lanes`: (position, lane)."""
 
@@ -288,7 +288,7 @@ class RecipientChange:
     jobs: Sequence[Row] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Settlement:
     """The change with which a lease ends."""
 
