@@ -412,6 +412,7 @@ class StraightOffice:
             case "footers-off":
                 self.relay.rules = replace(rules, senders=replace(rules.senders, srs=not rules.senders.srs))
             case "stop" | "stop-at-once" if what == "stop-at-once" or not self._stops:
+                self._note_tie_with_eviction()
                 self._stops.add(asyncio.ensure_future(self.listener.stop(100 if what == "stop" else 0)))
             case "reset":
                 transport.reset()
@@ -421,6 +422,12 @@ class StraightOffice:
                 self.path.is_on = not self.path.is_on
             case "pause-account" if (state := self.courier._states.get("anna")) is not None:
                 state.record(LimitReached(reply(450, "4.7.1", "limit"), "v1"))
+
+    def _note_tie_with_eviction(self) -> None:
+        """Count a stop at the time of an eviction as a tie: which of the two replies the client gets is open."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.ties += any(time == round(loop.time(), 3) and "client_evicted" in text for time, text in self.events)
 
 
 def _observed(
