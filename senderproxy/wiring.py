@@ -229,9 +229,13 @@ def build_components(
     else:  # other instances use the accounts too
         with late_import():
             from senderproxy.accounts.shared_refresh_tokens import SharedRefreshTokens
+            from senderproxy.delivery import server_limits
             from senderproxy.delivery.shared_quota import SharedLimits
         tokens.share(SharedRefreshTokens)
         courier.share_limits(SharedLimits(clock))
+        limits = courier.servers.common = server_limits.ServerLimits(lambda: relay.rules.providers.values(), clock)
+        limits.changed = learned.register(server_limits.STATE, limits)
+        learned.share(server_limits.STATE, limits)
         facts.is_shared = True
         learned.share(learned_accounts.STATE, facts)
     intake = RelayIntake(relay, closed, runner, report_builder, clock, handling_of(config))

@@ -176,7 +176,7 @@ class SmtpCourier(Courier):
         self._states: dict[str, AccountState] = {}
         self._providers: Mapping[str, Provider] = {}
         self.certificates: dict[Smarthost, tuple[datetime, datetime]] = {}  # validity, as the last session showed it
-        self._servers = ServerSessions(lambda: [state.pool for state in self._states.values()], clock)
+        self.servers = ServerSessions(lambda: [state.pool for state in self._states.values()], clock)
         self._dialogues = _Dialogues()
         self._begun: dict[str, BegunAttempt] = {}  # by tag: `deliver` goes on with these
         self._closing = False
@@ -590,15 +590,13 @@ class SmtpCourier(Courier):
         proven = state.is_proven(credential.version)
 
         async def open_here() -> Session | OpenFailed:
-            return await self._servers.open(
-                state.pool, provider, lambda: self._opener.open_for(account, provider, credential, proven=proven)
-            )
+            return await self._opener.open_for(account, provider, credential, proven=proven)
 
         if self.shared_connections is None:
-            result = await open_here()
+            result = await self.servers.open(state.pool, provider, open_here)
         else:
             limit = account.connections or provider.limits.connections
-            result = await self.shared_connections.of(account.id, state.pool).open(limit, open_here)
+            result = await self.shared_connections.of(account.id, state.pool).open(limit, provider, open_here)
         if isinstance(result, Session):
             if result.certificate_validity is not None:
                 self.certificates[result.smarthost] = result.certificate_validity

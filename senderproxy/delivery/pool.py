@@ -77,7 +77,7 @@ class Pool:
         self._key: SessionKey | None = None  # of the last request; idle sessions of another key are closed
         self._closed = False
         self.on_closed: Callable[[], None] | None = None  # set if other instances count the sessions
-        self._gives_up_one = False  # the next session that is released is closed
+        self.gives_up_one = False  # the next session that is released is closed
         self.on_idle: Callable[[], None] | None = None  # set while another account waits for a session to be closed
 
     # --- for the courier ---
@@ -129,8 +129,8 @@ class Pool:
         pooled.idle_since = self._clock.monotonic()
         if not pooled.session.usable:
             self._remove_dead(pooled)
-        elif expired or self._closed or self._gives_up_one or pooled.key != self._key or self._is_expired(pooled):
-            self._gives_up_one = False
+        elif expired or self._closed or self.gives_up_one or pooled.key != self._key or self._is_expired(pooled):
+            self.gives_up_one = False
             self._close_session(pooled)
         self._serve()
         if self.on_idle is not None:
@@ -304,7 +304,7 @@ class Pool:
         if idle and not self._waiters:
             self._close_session(min(idle, key=lambda pooled: pooled.idle_since))
         elif self._sessions:
-            self._gives_up_one = True
+            self.gives_up_one = True
 
     # --- waiting ---
 

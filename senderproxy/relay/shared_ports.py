@@ -7,6 +7,7 @@ spool.postgresql.grants).
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 
@@ -94,29 +95,82 @@ class SharedHourlyLimits(Protocol):
         ...
 
 
+class ReachedLimit(Enum):
+    """The limit that forbids a session."""
+
+    ACCOUNT = "account"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRequest:
+    """The request for one more session of an account at a server.
+
+    `sessions`: those of the account at this instance, with this one. `limit`: of the account, in all instances.
+    `is_urgent`: the instance has no other session of the account, so that the other instances are asked for one.
+    `server_limit`: of all accounts at the server, in all instances; None: no limit is known. `is_first`: the instance
+    has no session there, so that the others are asked for one.
+    """
+
+    account: str
+    sessions: int
+    limit: int
+    is_urgent: bool
+    server: str
+    server_limit: int | None
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReport:
+    """The number of sessions of an account at this instance. `for_account`, `for_server`: others wait for one."""
+
+    account: str
+    sessions: int
+    server: str
+    for_account: bool = False
+    for_server: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlotNotices:
+    """The functions that are called for what other instances ask and report, each with an account or a server.
+
+    `wanted`: another instance has no session, and may open none. `freed`: one was closed after such a request.
+    `renewed`: all numbers of this instance have to be reported again.
+    """
+
+    wanted: Callable[[str], None]
+    freed: Callable[[str], None]
+    wanted_at: Callable[[str], None]
+    freed_at: Callable[[str], None]
+    renewed: Callable[[], None]
+
+
 class ConnectionSlots(Protocol):
     """The number of sessions of each account at each instance, in a database that the instances share.
 
-    Guarantees: the numbers of an instance end with its leases.
+    Guarantees: the numbers of an instance end with its leases. The sums of what was taken are never above a limit that
+    all requests have named. Calls raise SpoolError.
     """
 
-    def on_notice(
-        self, wanted: Callable[[str], None], freed: Callable[[str], None], renewed: Callable[[], None]
-    ) -> None:
-        """Call `wanted` with an account of which another instance has no session and may open none, `freed` when one
-        was closed after such a request, `renewed` when all numbers of this instance have to be reported again.
-        """
+    def on_notice(self, notices: SlotNotices) -> None:
+        """Call these functions from now on."""
         ...
 
-    async def take(self, account: str, wanted: int, limit: int, *, is_urgent: bool) -> bool:
-        """Report that the instance has so many sessions with the one to be opened; False if the limit forbids that one.
-
-        `is_urgent`: it has no other one, so that the other instances are asked for one. Raises SpoolError.
-        """
+    async def take(self, request: SlotRequest) -> ReachedLimit | None:
+        """Report the sessions with the one that is requested; if a limit forbids it, without that one."""
         ...
 
-    async def report(self, account: str, open_now: int, *, is_answer: bool) -> None:
-        """Report the number of sessions. `is_answer`: others wait for it. Raises SpoolError."""
+    async def report(self, report: SlotReport) -> None:
+        """Report the number of sessions."""
+        ...
+
+    async def refused(self, report: SlotReport, *, is_first: bool) -> int:
+        """Report the sessions after the server refused a further one; the number of all sessions there.
+
+        `is_first`: the instance has no session there, so that the others are asked for one.
+        """
         ...
 
 

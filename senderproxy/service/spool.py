@@ -207,9 +207,10 @@ class ServiceSpool:
                 from senderproxy.service.postgresql import open_postgresql
             spool = await open_postgresql(self._settings, self._clock)
             self._durability = lambda: spool.instance.durability.value
-            assert self._components.courier.shared_limits is not None
-            self._components.courier.shared_limits.use(spool.hourly_limits)
-            self._components.courier.shared_connections = SharedConnections(spool.connection_slots)
+            courier = self._components.courier
+            assert courier.shared_limits is not None
+            courier.shared_limits.use(spool.hourly_limits)
+            courier.shared_connections = SharedConnections(spool.connection_slots, courier.servers)
             self._components.tokens.use_database(spool.grants)
             self._components.learned.follow(spool)
             spool.on_leases(self._lease_guard.lost, self._lease_guard.regained)

@@ -143,7 +143,12 @@ CONFIGURED = {
     "accounts.shared_refresh_tokens.SharedRefreshTokens._unsaved",
     "accounts.shared_refresh_tokens.SharedRefreshTokens._waiting",
     "delivery.shared_quota.SharedLimits._quotas",  # accounts
+    "delivery.server_limits.ServerLimits._limits",  # of servers of the configuration
     "delivery.shared_connections.SharedConnections._accounts",
+    "delivery.shared_connections.SharedConnections._answered_at",  # servers of accounts
+    "delivery.shared_connections.SharedConnections._asked_until",
+    "delivery.shared_connections.SharedConnections._turns",
+    "delivery.shared_connections.SharedConnections.waiting",
     "delivery.server_sessions.ServerSessions._opening",
     "delivery.resolver.Resolver._of_provider",
     "delivery.tls_contexts.ContextCache._cached",
@@ -204,6 +209,7 @@ IN_PROGRESS = {
     "delivery.pool.Pool._waiters": "an attempt",
     "delivery.portion.Portion._used": "a minute of use that is not reported; void when the leases are lost",
     "delivery.shared_connections.AccountConnections._tasks": "a report of the number of sessions",
+    "delivery.shared_connections.SharedConnections.unreported": "an account whose report is due in a second",
     "accounts.shared_refresh_tokens.SharedRefreshTokens._tasks": "a lease given back for each request of a grant; seals for each key",
     "delivery.shared_quota.SharedQuota._tasks": "an exchange for a message, a report, or a request of another instance",
     "delivery.protocol.UpstreamProtocol._expected": "a command; max_recipients and two more",

@@ -82,7 +82,7 @@ PARTS = {
     ),
     "database server": Part(
         ("asyncpg", "senderproxy.service.postgresql", "senderproxy.spool.postgresql.store", "senderproxy.delivery.shared_quota",
-         "senderproxy.accounts.shared_refresh_tokens"),
+         "senderproxy.delivery.server_limits", "senderproxy.accounts.shared_refresh_tokens"),
         OFF + '[spool]\nengine = "postgresql://senderproxy@localhost:1/mail"\n',  # the start waits for no database
     ),
     "page": Part(

@@ -1,18 +1,18 @@
 """Connections of accounts in all instances: relay.shared_ports.ConnectionSlots in the database.
 
 Guarantees: the rows of an instance end with its leases (spool.postgresql.instance).
-Not here: the sums (schema/0004_connections.sql), the sessions (delivery.shared_connections).
+Not here: the sums (schema/0007_servers.sql), the sessions (delivery.shared_connections).
 """
 
-from collections.abc import Callable
 from typing import Final
 
-from senderproxy.relay.shared_ports import ConnectionSlots
+from senderproxy.relay.shared_ports import ConnectionSlots, ReachedLimit, SlotNotices, SlotReport, SlotRequest
 from senderproxy.spool.postgresql.connections import Connections, DatabaseConnection
 from senderproxy.spool.postgresql.instance import Instance
 
-_TAKE: Final = "SELECT take_connection($1, $2, $3, $4, $5)"
-_SET: Final = "SELECT set_connections($1, $2, $3, $4)"
+_TAKE: Final = "SELECT take_connection($1, $2, $3, $4, $5, $6, $7, $8)"
+_SET: Final = "SELECT set_connections($1, $2, $3, $4, $5, $6)"
+_REFUSED: Final = "SELECT refuse_connection($1, $2, $3, $4, $5)"
 
 
 class DatabaseConnectionSlots(ConnectionSlots):
@@ -21,38 +21,65 @@ class DatabaseConnectionSlots(ConnectionSlots):
     def __init__(self, connections: Connections, instance: Instance) -> None:
         self._connections = connections
         self._instance = instance
-        self._wanted: Callable[[str], None] = lambda _account: None
-        self._freed: Callable[[str], None] = lambda _account: None
 
-    def on_notice(
-        self, wanted: Callable[[str], None], freed: Callable[[str], None], renewed: Callable[[], None]
-    ) -> None:
+    def on_notice(self, notices: SlotNotices) -> None:
         """See relay.shared_ports.ConnectionSlots."""
-        self._wanted, self._freed = wanted, freed
-        self._instance.on_connections, self._instance.on_renumbered = self._noticed, renewed
+        functions = {
+            "wanted": notices.wanted,
+            "freed": notices.freed,
+            "wanted-at": notices.wanted_at,
+            "freed-at": notices.freed_at,
+        }
 
-    async def take(self, account: str, wanted: int, limit: int, *, is_urgent: bool) -> bool:
+        def noticed(payload: str) -> None:
+            sender, what, subject = payload.split(" ", 2)
+            if sender != str(self._instance.number) and what in functions:
+                functions[what](subject)
+
+        self._instance.on_connections, self._instance.on_renumbered = noticed, notices.renewed
+
+    async def take(self, request: SlotRequest) -> ReachedLimit | None:
         """See relay.shared_ports.ConnectionSlots."""
         self._instance.check()
-        number = self._instance.number
+        values = (
+            request.account,
+            self._instance.number,
+            request.sessions,
+            request.limit,
+            request.is_urgent,
+            request.server,
+            request.server_limit,
+            request.is_first,
+        )
 
-        async def work(connection: DatabaseConnection) -> bool:
-            return bool(await connection.fetchval(_TAKE, account, number, wanted, limit, is_urgent))
+        async def work(connection: DatabaseConnection) -> ReachedLimit | None:
+            reached = await connection.fetchval(_TAKE, *values)
+            return None if reached is None else ReachedLimit(reached)
 
         return await self._connections.write(work, _unknown)
 
-    async def report(self, account: str, open_now: int, *, is_answer: bool) -> None:
+    async def report(self, report: SlotReport) -> None:
         """See relay.shared_ports.ConnectionSlots."""
         self._instance.check()
-        number = self._instance.number
-        await self._connections.write(
-            lambda connection: connection.execute(_SET, account, number, open_now, is_answer), _unknown
+        values = (
+            report.account,
+            self._instance.number,
+            report.sessions,
+            report.server,
+            report.for_account,
+            report.for_server,
         )
+        await self._connections.write(lambda connection: connection.execute(_SET, *values), _unknown)
 
-    def _noticed(self, payload: str) -> None:
-        sender, what, account = payload.split(" ", 2)
-        if sender != str(self._instance.number):
-            (self._wanted if what == "wanted" else self._freed)(account)
+    async def refused(self, report: SlotReport, *, is_first: bool) -> int:
+        """See relay.shared_ports.ConnectionSlots."""
+        self._instance.check()
+        values = report.account, self._instance.number, report.sessions, report.server, is_first
+
+        async def work(connection: DatabaseConnection) -> int:
+            return int(await connection.fetchval(_REFUSED, *values))
+
+        return await self._connections.write(work, _unknown)
 
 
 async def _unknown(_connection: DatabaseConnection) -> bool:
