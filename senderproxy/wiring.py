@@ -13,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from senderproxy.accounts.access_tokens import VaultTokens
+from senderproxy.accounts.late_oauth import LateTokens
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.clock import Clock, MachineZone
 from senderproxy.config.model import Config, SpoolSettings
@@ -163,7 +163,7 @@ class Components:
     login_throttle: LoginThrottle  # of all listeners, also after a reload
     learned: LearnedState
     http: HttpClient
-    tokens: VaultTokens
+    tokens: LateTokens
     mx: MxCourier
     spf_gate: SpfGate
     copies: SentCopies
@@ -206,7 +206,7 @@ def build_components(
     closed = NoSpool(SpoolError(_("The spool is not open yet.")))
     resolver = Resolver(clock, look_up)
     http = HttpClient(clock)
-    tokens = VaultTokens(accounts, http, clock, Path(config.vault.files))
+    tokens = LateTokens(accounts, http, clock, Path(config.vault.files))
     courier = SmtpCourier(accounts, session_timeouts_of(config), config.identity.hostname, clock, resolver, tokens)
     relay = MessageRelay(accounts, courier, clock, rules_of(config))
     courier.use_providers(relay.rules.providers)

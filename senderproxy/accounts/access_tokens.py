@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from senderproxy.accounts.grant_file import grant_file_of
+from senderproxy.accounts.late_oauth import NO_ACCOUNT
 from senderproxy.accounts.oauth_application import Flow, UsableApplication
 from senderproxy.accounts.refresh_tokens import LocalRefreshTokens, RefreshTokens
 from senderproxy.accounts.vault_accounts import StoredGrant, VaultAccounts
@@ -70,7 +71,7 @@ class VaultTokens(AccessTokens):
         """See relay.ports.AccessTokens."""
         grant = self._accounts.grant(account.id)
         if grant is None:
-            return NoToken(reply(451, "4.3.0", "The account does not exist any more"), needs_person=False)
+            return NO_ACCOUNT
         application = self._accounts.application(grant.application)
         if isinstance(application, str):
             fix = f"senderproxy oauth show {grant.application}"

@@ -1,32 +1,23 @@
 """Applications of OAuth in the vault: a record of their own kind, shared by their accounts.
 
-Guarantees: what `put_application` accepts can be read back. No error contains a secret, a key or a certificate.
-Not here: the requests (oauth), the accounts (accounts.record), the tokens (accounts.access_tokens).
+Guarantees: no error contains a secret, a key or a certificate.
+Not here: their data for requests (accounts.usable_application), the accounts (accounts.record), the tokens
+(accounts.access_tokens).
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from senderproxy.accounts.record import OAUTH_APPLICATION, Record, RecordError, StoredRecord
-from senderproxy.oauth.assertion import CertificateProof, ServiceAccount
-from senderproxy.oauth.authorization_server import (
-    GOOGLE,
-    AuthorizationServer,
-    AuthorizationServerError,
-    custom,
-    google,
-    microsoft,
-)
-from senderproxy.oauth.token_request import Application
-from senderproxy.signing.errors import SigningKeyError
-from senderproxy.signing.keys import load_certificate, load_key
 from senderproxy.translation import _
 
-_KEY_FILE: Final = 65536  # characters of a service account's key file; Google's have 2,400
+if TYPE_CHECKING:  # loaded late: accounts.late_oauth
+    from senderproxy.oauth.assertion import ServiceAccount
+    from senderproxy.oauth.authorization_server import AuthorizationServer
+    from senderproxy.oauth.token_request import Application
 
 
 class Flow(StrEnum):
@@ -70,29 +61,22 @@ class UsableApplication:
 
     id: str
     flow: Flow
-    server: AuthorizationServer
-    application: Application | None
-    service_account: ServiceAccount | None
+    server: "AuthorizationServer"
+    application: "Application | None"
+    service_account: "ServiceAccount | None"
     valid_until: datetime | None
 
 
-_FIELDS: Final = tuple(name for name in StoredApplication.__dataclass_fields__ if name != "id")
-
-
-def to_record(stored: StoredApplication) -> StoredRecord:
-    """Return the record of an application. Raises RecordError, AuthorizationServerError or SigningKeyError."""
-    usable(stored)
-    fields = {name: text for name in _FIELDS if (text := str(getattr(stored, name)))}
-    return StoredRecord(stored.id, OAUTH_APPLICATION, fields)
+FIELDS: Final = tuple(name for name in StoredApplication.__dataclass_fields__ if name != "id")
 
 
 def from_record(record: StoredRecord) -> StoredApplication:
     """Return the data of an application. Raises RecordError."""
-    known = {name: record.fields[name] for name in _FIELDS if name in record.fields}
+    known = {name: record.fields[name] for name in FIELDS if name in record.fields}
     try:
         flow = Flow(known.pop("flow", ""))
     except ValueError:
-        raise _unusable(record.id, _("`{key}` is missing").format(key="flow")) from None
+        raise unusable(record.id, _("`{key}` is missing").format(key="flow")) from None
     return StoredApplication(record.id, flow, known.pop("server", ""), **known)
 
 
@@ -102,81 +86,8 @@ def applications(records: Iterable[Record]) -> dict[str, StoredApplication]:
     return {record.id: from_record(record) for record in found}
 
 
-def usable(stored: StoredApplication) -> UsableApplication:
-    """Return the application for requests. Raises RecordError, AuthorizationServerError or SigningKeyError.
-
-    Reading a key takes milliseconds.
-    """
-    server = _server(stored)
-    if stored.flow is Flow.SERVICE_ACCOUNT:
-        return UsableApplication(stored.id, stored.flow, server, None, _service_account(stored), None)
-    if not stored.client_id:
-        raise _unusable(stored.id, _("`{key}` is missing").format(key="client_id"))
-    certificate, until = None, _end_of(stored)
-    if stored.certificate or stored.key:
-        key, shown = load_key(stored.key), load_certificate(stored.certificate)
-        if not key.fits(shown):
-            raise SigningKeyError(_("The certificate belongs to another key."))
-        certificate, until = CertificateProof(shown.thumbprint, key.sign_ps256), shown.valid_until
-    if stored.flow is Flow.APPLICATION and not (stored.secret or certificate):
-        raise _unusable(stored.id, _("it has neither a secret nor a certificate"))
-    application = Application(server, stored.client_id, stored.secret, certificate)
-    return UsableApplication(stored.id, stored.flow, server, application, None, until)
-
-
-def _server(stored: StoredApplication) -> AuthorizationServer:
-    match stored.server:
-        case "":
-            raise _unusable(stored.id, _("`{key}` is missing").format(key="server"))
-        case "microsoft":
-            return microsoft(stored.tenant)
-        case "google":
-            return google()
-        case name if stored.token_url:
-            return custom(name, stored.token_url, stored.authorization_url, stored.device_url, stored.scopes)
-        case _:
-            raise AuthorizationServerError(_("The address of the token endpoint is missing."))
-
-
-def _service_account(stored: StoredApplication) -> ServiceAccount:
-    """Read the key file of a service account, as Google's console gives it."""
-    try:
-        entry = json.loads(stored.key_file) if len(stored.key_file) <= _KEY_FILE else None
-    except (ValueError, RecursionError):
-        entry = None
-    if not isinstance(entry, dict) or entry.get("type") != "service_account":
-        raise SigningKeyError(
-            _("This is no key file of a service account."),
-            hint=_("Download it as JSON: Google Cloud console > IAM > Service accounts > Keys > Add key."),
-        )
-    token_url = _key_field(entry, "token_uri")
-    custom(GOOGLE, token_url)  # its address is checked
-    return ServiceAccount(
-        _key_field(entry, "client_email"),
-        _key_field(entry, "private_key_id"),
-        token_url,
-        load_key(_key_field(entry, "private_key")).sign_rs256,
-    )
-
-
-def _key_field(entry: Mapping[str, Any], name: str) -> str:
-    value = entry.get(name)
-    if not isinstance(value, str) or not value:
-        raise SigningKeyError(_("The key file of the service account has no {name}.").format(name=name))
-    return value
-
-
-def _end_of(stored: StoredApplication) -> datetime | None:
-    if not stored.expires:
-        return None
-    try:
-        day = date.fromisoformat(stored.expires)
-    except ValueError:
-        raise _unusable(stored.id, _("`{key}` is no date such as 2028-06-30").format(key="expires")) from None
-    return datetime.combine(day, time(), UTC)
-
-
-def _unusable(application: str, why: str) -> RecordError:
+def unusable(application: str, why: str) -> RecordError:
+    """The error for an application that cannot be used, with the command that corrects it."""
     return RecordError(
         _("The application {name} cannot be used: {why}.").format(name=application, why=why),
         hint=_("Correct it: senderproxy oauth edit {name}").format(name=application),

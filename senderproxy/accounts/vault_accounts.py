@@ -11,15 +11,16 @@ Not here: changing accounts (accounts.editor), opening methods (accounts.unlock)
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeAlias
 
 from senderproxy import log_events
+from senderproxy.accounts import late_oauth
 from senderproxy.accounts.dkim_key import StoredDkimKey, in_order, read_dkim_keys
 from senderproxy.accounts.errors import VaultDiskError, accounts_error
 from senderproxy.accounts.grant_key import grant_keys
-from senderproxy.accounts.oauth_application import Flow, UsableApplication, from_record, usable
+from senderproxy.accounts.oauth_application import Flow, UsableApplication, from_record
 from senderproxy.accounts.record import (
     OAUTH_APPLICATION,
     Grant,
@@ -400,13 +401,25 @@ _ReadApplication: TypeAlias = tuple[UsableApplication | str, bytes]  # and the o
 _NO_APPLICATION: Final[_ReadApplication] = ("", b"")
 
 
-def _applications(found: Iterable[Record]) -> dict[str, _ReadApplication]:
-    """Read the applications among these records, with their keys."""
+def _uses_oauth(found: Sequence[Record]) -> bool:
+    """True if one of these records is an application, or an account that uses one."""
+    return any(
+        record.kind == OAUTH_APPLICATION
+        if isinstance(record, StoredRecord)
+        else isinstance(record, StoredAccount) and record.grant is not None
+        for record in found
+    )
+
+
+def _applications(found: Sequence[Record]) -> dict[str, _ReadApplication]:
+    """Read the applications among these records, with their keys. Raises ProgramReplaced."""
     read: dict[str, _ReadApplication] = {}
+    if _uses_oauth(found):
+        late_oauth.load()
     for record in found:
         if isinstance(record, StoredRecord) and record.kind == OAUTH_APPLICATION:
             try:
-                read[record.id] = usable(from_record(record)), encode(record)
+                read[record.id] = late_oauth.usable(from_record(record)), encode(record)
             except SenderproxyError as error:
                 read[record.id] = str(error), encode(record)
     return read

@@ -18,9 +18,9 @@ from senderproxy.accounts.oauth_application import (
     UsableApplication,
     applications,
     from_record,
-    to_record,
 )
 from senderproxy.accounts.record import OAUTH_APPLICATION, StoredRecord
+from senderproxy.accounts.usable_application import to_record
 from senderproxy.cli.common import open_accounts, open_editor, pickup_note, read_config
 from senderproxy.cli.errors import InputError, UsageError
 from senderproxy.cli.exit_codes import EX_OK

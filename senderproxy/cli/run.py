@@ -6,6 +6,7 @@ Not here: the service (cli.serve, app), which is loaded while another process re
 import argparse
 
 from senderproxy.config.plain import use_plain_sections
+from senderproxy.control.dataclass_memory import share_methods_of_dataclasses
 from senderproxy.translation import SOURCE, use_language
 
 
@@ -18,6 +19,7 @@ def run(chosen: argparse.Namespace) -> int:
     """0 after SIGTERM or Ctrl-C. Raises SenderproxyError if the service cannot start."""
     use_language(SOURCE)  # its texts go to the log
     use_plain_sections()  # before the first module of the configuration is loaded
+    share_methods_of_dataclasses()  # likewise
     from senderproxy.cli.config_file import config_path
     from senderproxy.config.reader import Reading
     from senderproxy.control.systemd import SystemdNotifier

@@ -30,6 +30,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 import senderproxy.cli.main, senderproxy.cli.run, senderproxy.cli.serve, senderproxy.config.load
+import senderproxy.accounts.access_tokens, senderproxy.accounts.usable_application
 import senderproxy.dns_client.dnspython, senderproxy.signing.rsa_key, senderproxy.sent_copy.runner
 import senderproxy.http_client.failures, senderproxy.footer.insertion, senderproxy.service.metrics, senderproxy.service.postgresql  # parts that are loaded late import nothing later
 

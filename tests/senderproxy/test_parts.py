@@ -21,7 +21,12 @@ pytestmark = pytest.mark.slow
 
 ACCOUNT = VaultAccount("anna@firma.example", "geheim")
 PROVIDER = 'host = "localhost"\nport = 465\nsecurity = "tls"\nsender_rule = "address"\nimap_host = "localhost"\n'
-NEVER = {"pydantic", "pydantic_core", "senderproxy.config.load"}  # in the process that reads the configuration
+ADD_APPLICATION = ("oauth", "add", "firma", "--client-id", "senderproxy", "--flow", "application", "--token-url",
+                   "https://localhost:1/token", "--scopes", "smtp", "--password-stdin")  # fmt: skip
+NEVER = {
+    "pydantic", "pydantic_core", "senderproxy.config.load",  # in the process that reads the configuration
+    "zipfile",  # loaded by importlib.resources
+}  # fmt: skip
 OFF = "[watch]\ndns = false\n"
 
 
@@ -77,6 +82,11 @@ PARTS = {
         OFF + '[alerts]\nping = "file:ping.url"\n',
         lambda service: (service.folder / "ping.url").write_text("http://127.0.0.1:9/ping"),
     ),
+    "OAuth": Part(
+        ("senderproxy.oauth", "senderproxy.accounts.access_tokens", "senderproxy.accounts.usable_application"),
+        OFF,
+        lambda service: service.command(*ADD_APPLICATION, standard_input="geheim\n"),
+    ),
     "metrics": Part(
         ("prometheus_client", "senderproxy.metrics.exposition", "senderproxy.service.metrics"), OFF + '[metrics]\nlisten = "127.0.0.1:0"\n'
     ),
@@ -120,6 +130,13 @@ def test_a_key_that_comes_later_brings_its_part_to_the_running_service() -> None
         service.command("dkim", "setup", "firma.example")
         wait_until(lambda: service.has_loaded("senderproxy.signing.rsa_key"), "the key is read", peer=service)
         assert "firma.example" in service.command("dkim", "show", "firma.example")
+
+
+def test_an_application_of_oauth_that_comes_later_brings_its_part_to_the_running_service() -> None:
+    with ServiceWithImportTimes() as service:
+        assert not service.has_loaded("senderproxy.oauth")
+        service.command(*ADD_APPLICATION, standard_input="geheim\n")
+        wait_until(lambda: service.has_loaded("senderproxy.accounts.access_tokens"), "it is read", peer=service)
 
 
 def test_a_late_import_after_an_upgrade_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

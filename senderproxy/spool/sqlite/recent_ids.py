@@ -6,13 +6,14 @@ Guarantees: an id of the last 65,536 messages is found; memory is bounded.
 Not here: the packs (spool.sqlite.history_packs).
 """
 
+import mmap
 import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
 from senderproxy.spool.sqlite import history_packs
 
-_BITS: Final = 2**22  # of one bitmap, half a megabyte of which only touched pages take memory
+_BITS: Final = 2**22  # of one bitmap, half a megabyte; pages that nothing was written to take no memory
 _IDS: Final = 2**16  # of one bitmap: one search in a hundred is by chance
 _PACKS: Final = 2048  # read at the opening
 
@@ -21,7 +22,7 @@ class RecentIds:
     """Two bitmaps of ids: the older one is emptied when the younger one has its number of ids."""
 
     def __init__(self) -> None:
-        self._now, self._before = bytearray(_BITS // 8), bytearray(_BITS // 8)
+        self._now, self._before = _new_bitmap(), _new_bitmap()
         self._count = 0
 
     def read(self, connection: sqlite3.Connection) -> None:
@@ -46,6 +47,11 @@ class RecentIds:
 
     def _add(self, checksum: int) -> None:
         if self._count == _IDS:
-            self._now, self._before, self._count = bytearray(_BITS // 8), self._now, 0
+            self._now, self._before, self._count = self._before, self._now, 0
+            self._now.madvise(mmap.MADV_DONTNEED)  # empty it: returns its pages, and takes no memory that may be short
         self._now[checksum % _BITS >> 3] |= 1 << (checksum & 7)
         self._count += 1
+
+
+def _new_bitmap() -> mmap.mmap:
+    return mmap.mmap(-1, _BITS // 8, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

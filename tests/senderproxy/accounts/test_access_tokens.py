@@ -21,9 +21,11 @@ from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.errors import AccountsError
 from senderproxy.accounts.grant_file import GrantFile, grant_file_of
 from senderproxy.accounts.grant_key import new_grant_key
-from senderproxy.accounts.oauth_application import Flow, StoredApplication, to_record
+from senderproxy.accounts.late_oauth import LateTokens
+from senderproxy.accounts.oauth_application import Flow, StoredApplication
 from senderproxy.accounts.record import GRANT_KEY, Grant, StoredAccount, own_first
 from senderproxy.accounts.unlock import UnlockMethod, make_key_file, unlock_method
+from senderproxy.accounts.usable_application import to_record
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.http_client.client import HttpClient
 from senderproxy.log import TextFormatter
@@ -53,7 +55,7 @@ class Office:
     clock: StillClock
     http: HttpClient
     accounts: VaultAccounts
-    tokens: VaultTokens
+    tokens: LateTokens | VaultTokens
 
     def account(self, name: str) -> Account:
         found = self.accounts.directory().by_id(name)
@@ -109,7 +111,7 @@ async def an_office(folder: Path, *behaviours: Behaviour, flow: Flow = Flow.CONS
         server.behaviours = list(behaviours) or [tokens_answer("geheim-a1")]
         clock = StillClock()
         http, accounts = HttpClient(clock, {}), VaultAccounts.open(path, key)
-        office = Office(path, key, server, clock, http, accounts, VaultTokens(accounts, http, clock, path))
+        office = Office(path, key, server, clock, http, accounts, LateTokens(accounts, http, clock, path))
         with AccountEditor.open(path, key) as editor:
             editor.put_record(new_grant_key(()))
             editor.put_record(to_record(office.application(flow)))

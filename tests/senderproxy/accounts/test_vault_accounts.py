@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from senderproxy.accounts import vault_admin
+import senderproxy
+from senderproxy.accounts import late_oauth, vault_admin
 from senderproxy.accounts.editor import AccountEditor
 from senderproxy.accounts.errors import AccountsError, UnknownAccount, VaultInUse, VaultUnreadable
+from senderproxy.accounts.oauth_application import Flow, StoredApplication, UsableApplication
 from senderproxy.accounts.record import (
     SRS_KEY,
     RecordError,
@@ -19,6 +21,7 @@ from senderproxy.accounts.record import (
     own_first,
 )
 from senderproxy.accounts.unlock import make_key_file, unlock_method
+from senderproxy.accounts.usable_application import to_record
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.mail.address import parse_address
 from senderproxy.routing.account import Account
@@ -55,6 +58,33 @@ def test_an_added_account_is_in_use_with_the_next_message(path: Path, key: Unloc
     assert accounts.directory().accounts == ()
     _put(path, key, _stored("anna@firma.example"))
     assert accounts.directory().find(parse_address("anna@firma.example"), MatchTier.EXACT) is not None
+
+
+def test_after_an_upgrade_the_first_application_of_oauth_is_a_problem_and_the_accounts_stay_in_force(
+    path: Path, key: Unlock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = VaultAccounts.open(path, key)
+    stored = StoredApplication(
+        "office", Flow.APPLICATION, "office", "client-1", token_url="https://a/b", secret="geheim"
+    )
+    with AccountEditor.open(path, key) as editor:
+        editor.put_record(to_record(stored))
+        editor.put(_stored("anna@firma.example"))
+        editor.save()
+    upgraded = tmp_path / "__init__.py"
+    upgraded.write_bytes(Path(senderproxy.__file__).read_bytes())
+    late_oauth._modules.cache_clear()
+    with monkeypatch.context() as upgrade:
+        upgrade.setattr(senderproxy, "__file__", str(upgraded))
+        accounts.check()
+        assert (accounts.problem, accounts.problem_hint) == (
+            "The program was updated while the service ran.", "systemctl restart senderproxy"
+        )  # fmt: skip
+        assert accounts.directory().accounts == ()
+    accounts.check()
+    assert accounts.problem is None
+    assert isinstance(accounts.application("office"), UsableApplication)
+    assert len(accounts.directory().accounts) == 1
 
 
 def test_a_new_password_changes_the_version_and_the_same_one_does_not(path: Path, key: Unlock) -> None:

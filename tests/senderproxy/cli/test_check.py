@@ -14,9 +14,10 @@ import pytest
 import trustme
 
 from senderproxy.accounts.editor import AccountEditor
-from senderproxy.accounts.oauth_application import Flow, StoredApplication, to_record
+from senderproxy.accounts.oauth_application import Flow, StoredApplication
 from senderproxy.accounts.record import Grant, StoredAccount, own_first
 from senderproxy.accounts.unlock import make_key_file, unlock_method
+from senderproxy.accounts.usable_application import to_record
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check, check_addresses
 from senderproxy.cli.check_local import check_vault

@@ -10,8 +10,9 @@ import pytest
 
 from senderproxy import log_events
 from senderproxy.accounts.grant_key import new_grant_key
-from senderproxy.accounts.oauth_application import Flow, StoredApplication, to_record, usable
+from senderproxy.accounts.oauth_application import Flow, StoredApplication
 from senderproxy.accounts.record import Grant, StoredAccount, own_first
+from senderproxy.accounts.usable_application import to_record, usable
 from senderproxy.accounts.vault_accounts import StoredGrant
 from senderproxy.delivery.login_mechanisms import LoginSecret
 from senderproxy.http_client.message import Answer, Request

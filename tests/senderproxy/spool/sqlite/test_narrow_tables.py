@@ -1,7 +1,9 @@
 """Usual messages are in a narrow table until they are finished, and in a pack of history afterwards."""
 
 import asyncio
+import ctypes
 import itertools
+import mmap
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -169,6 +171,32 @@ async def test_the_ids_of_late_are_bounded(tmp_path: Path, monkeypatch: pytest.M
         for number in range(16, 20):
             with pytest.raises(SpoolError):
                 await spool.accept(arrival(f"a{number}", state=DELIVERED))
+
+
+def test_ids_of_late_take_only_the_pages_that_they_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_ids, "_IDS", 100)
+    ids_of_late = recent_ids.RecentIds()
+    assert _resident(ids_of_late) == (0, 0)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for number in range(100):
+            ids_of_late.add(connection, [f"a{number}"])
+        assert 40 < _resident(ids_of_late)[0] <= 100
+        for number in range(100, 201):  # with the last one the bitmap of the first hundred is emptied
+            ids_of_late.add(connection, [f"a{number}"])
+    assert _resident(ids_of_late)[0] == 1
+
+
+def _resident(ids_of_late: recent_ids.RecentIds) -> tuple[int, int]:
+    """The pages of the younger and of the older bitmap that are in memory. mincore(2)."""
+    younger, older = (_resident_pages(vars(ids_of_late)[name]) for name in ("_now", "_before"))
+    return younger, older
+
+
+def _resident_pages(bitmap: mmap.mmap) -> int:
+    present = (ctypes.c_ubyte * (len(bitmap) // mmap.PAGESIZE))()
+    address = ctypes.addressof(ctypes.c_char.from_buffer(bitmap))
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(len(bitmap)), present) == 0
+    return sum(octet & 1 for octet in present)
 
 
 # ---- damage ----
