@@ -1,20 +1,19 @@
 """The queue's move from one engine of the spool to another, while no service uses either.
 
-Guarantees: a message is stored in the new spool before it ends in the old one; after a crash the same command goes on,
-and none is doubled or lost. What cannot be read stays where it is. Jobs are not moved: the move is refused while there
-are any.
+Guarantees: a message is stored in the new spool before it is forgotten in the old one; after a crash the same command
+goes on, and none is doubled or lost. What cannot be read stays where it is. Jobs are not moved: the move is refused
+while there are any.
 Not here: the history of finished messages, which stays in the old spool; the command (cli.spool).
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate
 from senderproxy.service.spool import EngineSpool
 from senderproxy.spool.sqlite.rows import UnreadableRow
-from senderproxy.tracking.record import Event, EventKind, Lane, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Lane, MessageRecord, Query, RecipientState, RecipientStatus
 from senderproxy.translation import _
 
 _PAGE: Final = 100  # messages listed at once
@@ -30,7 +29,7 @@ class MoveCounts:
     in_use: int = 0  # leased by an instance: left in the old spool
 
 
-async def move_queue(old: EngineSpool, new: EngineSpool, clock: Clock) -> MoveCounts:
+async def move_queue(old: EngineSpool, new: EngineSpool) -> MoveCounts:
     """Move all messages that wait or are held. Raises SpoolError."""
     if jobs := sum(total.count for total in await old.job_totals()):
         raise SpoolError(
@@ -42,11 +41,11 @@ async def move_queue(old: EngineSpool, new: EngineSpool, clock: Clock) -> MoveCo
     while records := await old.find(Query(unfinished=True), limit=_PAGE, after=last):
         last = records[-1].id
         for record in records:
-            await _move(old, new, clock, record, counts)
+            await _move(old, new, record, counts)
     return counts
 
 
-async def _move(old: EngineSpool, new: EngineSpool, clock: Clock, record: MessageRecord, counts: MoveCounts) -> None:
+async def _move(old: EngineSpool, new: EngineSpool, record: MessageRecord, counts: MoveCounts) -> None:
     try:
         claim = await old.claim_one(record.id)
     except SpoolError:  # its rows are damaged
@@ -64,8 +63,7 @@ async def _move(old: EngineSpool, new: EngineSpool, clock: Clock, record: Messag
         counts.unreadable += 1
         await old.settle(claim, SpoolUpdate({}, faults=claim.faults))
         return
-    event = Event(clock.now(), EventKind.DISCARDED, (), {"reply": _MOVED.why})
-    await old.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, _MOVED), [event]))
+    await old.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, _MOVED), leaves_history=False))
     counts.moved += 1
 
 

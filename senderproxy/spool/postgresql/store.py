@@ -201,6 +201,7 @@ class PostgresqlSpool:
                 now=now,
                 lanes=[(positions[p], str(lane)) for p, lane in update.lanes.items()],
                 jobs=[statements.job_row(job, leased.number, now) for job in update.jobs],
+                leaves_history=update.leaves_history,
             )
             await statements.change(connection, leased.number, leased.lane, change)
             await statements.add(connection, await self._incoming.new_messages(connection, update.reports))

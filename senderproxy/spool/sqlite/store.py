@@ -280,6 +280,7 @@ class SqliteSpool:
             now=now,
             lanes=[(positions[p], str(lane)) for p, lane in update.lanes.items()],
             jobs=[job_row(job, message.number, now) for job in update.jobs],
+            leaves_history=update.leaves_history,
         )
 
         def done(file_is_unused: bool) -> bool:
