@@ -95,7 +95,10 @@ def durability_in_words(durability: str) -> str:
         case "standby":
             return _("The queue is in a database: each message is on a synchronous standby before it is acknowledged.")
         case "server":
-            return _("The queue is in a database: acknowledged mail is on one server only, and is lost with its disk.")
+            return _(
+                "The queue is in a database: acknowledged mail is on one server first, and is lost with its disk if no"
+                " standby has it yet."
+            )
         case _:
             return _(
                 "The queue is in a database that does not sync: a crash of its machine loses acknowledged mail. See"

@@ -141,8 +141,11 @@ def test_without_the_database_accounts_stay_in_force_and_a_start_waits_for_it(fi
     assert first_alone.subjects() == [b"ohne"]
     assert "cannot be reached" in machine.command("account", "list", exit_code=74)
     machine.wait_for_log("condition=vault_unreadable")
-    for words in (["status"], ["check", "--offline"]):
-        assert IN_MEMORY in said(machine, words)
+    machine.wait_for_log("condition=spool_closed")
+    assert IN_MEMORY in said(machine, ["status"])
+    found = said(machine, ["check", "--offline"])
+    assert "goes on with the accounts in memory. The service reports it as" in found
+    assert (found.count("WRONG"), "vault_unreadable" in found, "spool_closed" in found) == (1, True, True)
     server.start()
     machine.wait_for_log("readable again")
     assert ANNA.id in machine.command("account", "list")
@@ -277,6 +280,7 @@ def test_an_older_copy_of_the_database_is_reported_on_each_machine(setting: Sett
         machine.wait_for_log("was already in use")  # and does not load it
         machine.restart()
         machine.wait_for_log("vault older than the one used before")
+        assert "The vault in the database is older" in said(machine, ["status"])
     assert "Accepted generation" in first.command("vault", "accept-rollback")
 
     def reports(machine: Machine) -> bool:
