@@ -146,3 +146,47 @@ def test_a_machine_that_dies_while_it_asks_for_a_token_is_followed_by_the_other(
     assert setting.server.seen().requests[before:] == ["slow", "refresh_token"]
     code, text = setting.place(1).send(ANNA, "danach")
     assert code == 250, text
+
+
+def test_commands_without_a_service_spend_each_refresh_token_once(setting: Setting) -> None:
+    """A command asks the service of its machine; without one it joins the instances while it runs."""
+    setting.server.behave(claimed=1)  # so each login needs a new access token
+    token = setting.token(0)
+    for number in (0, 1):
+        setting.forget(number, token or "")
+
+    def verify(*numbers: int) -> list[str]:
+        """The requests of `account verify` on these machines at the same time."""
+        before = len(setting.server.seen().requests)
+        ended: list[str] = []
+
+        def one(number: int) -> None:
+            words = ("account", "verify", ANNA)
+            ended.append(setting.machines[number].command(*words, exit_code=None, seconds=DEADLINE))
+
+        commands = [threading.Thread(target=one, args=(number,)) for number in numbers]
+        for command in commands:
+            command.start()
+        for command in commands:
+            command.join()
+        for text in ended:
+            setting.place(0).look_for_secrets(text)
+        assert [f"{ANNA}: the login works" in text for text in ended] == [True] * len(numbers), ended
+        return setting.server.seen().requests[before:]
+
+    first, second = setting.machines
+    second.stop()
+    spent = verify(0, 1)  # one by the service, one by the command
+    first.stop()
+    spent += verify(0) + verify(1)
+    for _ in range(ROUNDS // 2):
+        spent += verify(0, 1)
+    print(f"{2 + 2 + ROUNDS} commands, {len(spent)} requests: {sorted(set(spent))}")
+    assert set(spent) == {"refresh_token"}  # a second use would be refused, and end the grant
+    assert len(spent) >= 3 + ROUNDS // 2
+    assert setting.database.sql("SELECT count(*) FROM senderproxy.instance", "mail") == "0"  # they have left again
+    for machine in setting.machines:
+        machine.start()
+    for number in (0, 1):
+        code, text = setting.place(number).send(ANNA, str(number))
+        assert code == 250, text
