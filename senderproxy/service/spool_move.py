@@ -36,6 +36,11 @@ async def move_queue(old: EngineSpool, new: EngineSpool) -> MoveCounts:
             _("{count} copies for Sent folders wait in the old spool.").format(count=jobs),
             hint=_("Start the service with the old spool until it has stored them: senderproxy queue"),
         )
+    if old.other_users:
+        raise SpoolError(
+            _("Other instances use the old spool: {names}.").format(names=", ".join(old.other_users)),
+            hint=_("On each of their machines: systemctl stop senderproxy"),
+        )
     counts = MoveCounts()
     last: str | None = None
     while records := await old.find(Query(unfinished=True), limit=_PAGE, after=last):

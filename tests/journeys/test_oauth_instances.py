@@ -172,7 +172,7 @@ def test_commands_without_a_service_spend_each_refresh_token_once(setting: Setti
         for text in ended:
             setting.place(0).look_for_secrets(text)
         assert [f"{ANNA}: the login works" in text for text in ended] == [True] * len(numbers), ended
-        return setting.server.seen().requests[before:]
+        return list(setting.server.seen().requests[before:])
 
     first, second = setting.machines
     second.stop()

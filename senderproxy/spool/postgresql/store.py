@@ -35,7 +35,7 @@ from senderproxy.spool.postgresql.health import DatabaseHealth
 from senderproxy.spool.postgresql.history import SharedHistory
 from senderproxy.spool.postgresql.hourly_limits import DatabaseHourlyLimits
 from senderproxy.spool.postgresql.incoming import SharedIncoming
-from senderproxy.spool.postgresql.instance import Instance
+from senderproxy.spool.postgresql.instance import LEASE, Instance
 from senderproxy.spool.postgresql.jobs import SharedJobs
 from senderproxy.spool.postgresql.leases import InstanceLeases, RowLease
 from senderproxy.spool.postgresql.server_time import ServerTime
@@ -105,6 +105,11 @@ class PostgresqlSpool:
         """Call the observer from now on for each commit."""
         self._observer = observer
         self._connections.on_commit = observer.committed
+
+    @property
+    def other_users(self) -> Sequence[str]:
+        """The names of the other instances that use the database: those whose leases stand."""
+        return [one.name for one in self.instance.others if one.silent < LEASE]
 
     # ---- time ----
 

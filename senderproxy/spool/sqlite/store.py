@@ -361,6 +361,11 @@ class SqliteSpool:
         """Counts of recipients by hour of reception and status."""
         return await self._reader.run(lambda connection: search.counts_by_hour(connection, since))
 
+    @property
+    def other_users(self) -> Sequence[str]:
+        """None: the folder is locked."""
+        return ()
+
     def last_clock_step(self) -> tuple[timedelta, datetime] | None:
         """The size and the time of the last step of the clock while it is open."""
         return self._time.last_step

@@ -84,6 +84,18 @@ async def test_a_move_that_was_interrupted_goes_on_and_doubles_nothing(databases
         assert sorted(record.id for record in await new.find(Query(), limit=9)) == ["due", "mixed"]
 
 
+async def test_a_spool_that_an_instance_still_uses_is_not_moved(databases: Databases, tmp_path: Path) -> None:
+    clock = StillClock()
+    async with opened_folder(tmp_path / "spool", clock) as new, opened_database(databases.new(), clock) as running:
+        await running.accept(*queue())
+        async with opened_database(databases.target("senderproxy"), clock) as old:
+            with pytest.raises(SpoolError, match=f"Other instances use the old spool: {running.instance.name}"):
+                await move_queue(old, new)
+            await running.close()
+            await old.instance.look()
+            assert await move_queue(old, new) == MoveCounts(moved=2)
+
+
 async def test_what_is_leased_stays_and_jobs_refuse_the_move(databases: Databases, tmp_path: Path) -> None:
     clock = StillClock()
     async with opened_folder(tmp_path / "spool", clock) as new, opened_database(databases.new(), clock) as old:
