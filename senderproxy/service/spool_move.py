@@ -42,11 +42,13 @@ async def move_queue(old: EngineSpool, new: EngineSpool) -> MoveCounts:
             hint=_("On each of their machines: systemctl stop senderproxy"),
         )
     counts = MoveCounts()
-    last: str | None = None
-    while records := await old.find(Query(unfinished=True), limit=_PAGE, after=last):
-        last = records[-1].id
+    last_left: str | None = None  # a moved message is not there any more, so the next page begins after one that stays
+    while records := await old.find(Query(unfinished=True), limit=_PAGE, after=last_left):
         for record in records:
+            moved = counts.moved
             await _move(old, new, record, counts)
+            if counts.moved == moved:
+                last_left = record.id
     return counts
 
 

@@ -84,6 +84,23 @@ async def test_a_move_that_was_interrupted_goes_on_and_doubles_nothing(databases
         assert sorted(record.id for record in await new.find(Query(), limit=9)) == ["due", "mixed"]
 
 
+@pytest.mark.parametrize("back", [False, True])
+async def test_many_messages_move_around_those_that_stay(databases: Databases, tmp_path: Path, *, back: bool) -> None:
+    clock = StillClock()
+    async with opened_folder(tmp_path / "spool", clock) as folder, opened_database(databases.new(), clock) as database:
+        old: EngineSpool = database if back else folder
+        new: EngineSpool = folder if back else database
+        names = [f"m{number:03}" for number in range(250)]
+        await old.accept(*map(arrival, names))
+        leased = names[0], names[99], names[100], names[120]
+        for name in leased:
+            assert await old.claim_one(name) is not None
+        assert await move_queue(old, new) == MoveCounts(moved=246, in_use=4)
+        assert [record.id for record in await old.find(Query(unfinished=True), limit=999)] == list(leased)
+        moved = [record.id for record in await new.find(Query(unfinished=True), limit=999)]
+        assert moved == [name for name in names if name not in leased]
+
+
 async def test_a_spool_that_an_instance_still_uses_is_not_moved(databases: Databases, tmp_path: Path) -> None:
     clock = StillClock()
     async with opened_folder(tmp_path / "spool", clock) as new, opened_database(databases.new(), clock) as running:
