@@ -30,6 +30,7 @@ from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.tracking.record import EventKind
 from senderproxy.tracking.serialize import read_event
 from tests.peers.senderproxy import Senderproxy, VaultAccount
+from tests.peers.simulated_provider import provider_settings
 
 PEOPLE: Final = [f"p{number}@firma.example" for number in range(6)]
 HELD: Final = "held@firma.example"  # whose attempts get no reply to DATA while the weather holds them
@@ -52,13 +53,7 @@ Copy: TypeAlias = tuple[int, int]  # session and transaction in which a message 
 
 def provider_section(simulator: Simulator) -> str:
     """The settings of the provider, without limits."""
-    return f"""
-host = "{simulator.host}"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
-messages_per_hour = 0
+    return f"""{provider_settings(simulator)}messages_per_hour = 0
 recipients_per_hour = 0
 """
 

@@ -16,7 +16,7 @@ from tests.journeys.test_oauth import ANNA, KASSE, MAILBOXES, Place
 from tests.journeys.test_vault_in_database import RELOADED, Machine
 from tests.peers.oauth_server import OAuthServer
 from tests.peers.packages import DOVECOT, POSTFIX, POSTGRESQL
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import PostgresqlServer, running_database
 from tests.peers.process import wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 
@@ -71,8 +71,7 @@ class Setting:
 @pytest.fixture
 def setting() -> Iterator[Setting]:
     with ExitStack() as things:
-        database = things.enter_context(running_postgresql())
-        database.sql(f"CREATE DATABASE mail OWNER {OWNER}")
+        database = things.enter_context(running_database())
         server = things.enter_context(OAuthServer("scanner@firma.test"))
         provider = things.enter_context(
             PostfixProvider(
@@ -82,7 +81,7 @@ def setting() -> Iterator[Setting]:
                 introspection_url=server.introspection_url,
             )
         )
-        spool = f'[spool]\nengine = "postgresql://{SERVICE}@:{database.port}/mail?host={database.socket_folder}"\n'
+        spool = f'[spool]\nengine = "{database.engine}"\n'
         first = Machine.in_front_of(provider, [KASSE], more_settings=spool)
         second = Machine.in_front_of(provider, [KASSE], more_settings=spool)
         assert isinstance(first, Machine)

@@ -13,12 +13,13 @@ from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.listener.client_auth import hash_password
 from senderproxy.listener.login_throttle import ThrottleLimits
-from tests.journeys.test_postgresql import ANNA, running_simulator
+from tests.journeys.test_postgresql import ANNA
 from tests.journeys.test_vault_in_database import Machine
 from tests.peers.certificates import Authority
 from tests.peers.packages import POSTGRESQL
-from tests.peers.postgresql import OWNER, SERVICE, running_postgresql
+from tests.peers.postgresql import running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
+from tests.peers.simulated_provider import provider_settings, running_simulator
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -76,23 +77,16 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
     papers = authority.issue(LOOPBACK)
     context = ssl.create_default_context(cafile=authority.ca_file)
     with (
-        running_postgresql() as server,
+        running_database() as server,
         running_simulator(ANNA) as simulator,
         reserved_ports(2) as ports,
         ExitStack() as things,
     ):
-        server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
         setting = Setting(context, ports)
         for number, port in enumerate(ports):
-            section = f"""
-host = "127.0.0.1"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
-
+            section = f"""{provider_settings(simulator)}
 [spool]
-engine = "postgresql://{SERVICE}@:{server.port}/mail?host={server.socket_folder}"
+engine = "{server.engine}"
 
 [[listeners]]
 name = "scanners"

@@ -18,11 +18,11 @@ import pytest
 from senderproxy.config.toml_edit import with_settings
 from senderproxy.simulator.server import Simulator
 from senderproxy.spool.postgresql.vault_row import _LOCK
-from tests.journeys.test_postgresql import running_simulator
 from tests.peers.packages import POSTGRESQL, PROJECT
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, PATIENCE, wait_until, why_not_here
 from tests.peers.senderproxy import PROVIDER, Senderproxy, VaultAccount
+from tests.peers.simulated_provider import provider_settings, running_simulator
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -92,17 +92,10 @@ class Setting:
 @pytest.fixture
 def first_alone() -> Iterator[Setting]:
     """The first machine; the second one is not set up."""
-    with running_postgresql() as server, running_simulator(ANNA, BERT) as simulator:
-        server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
-        section = f"""
-host = "127.0.0.1"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
-
+    with running_database() as server, running_simulator(ANNA, BERT) as simulator:
+        section = f"""{provider_settings(simulator)}
 [spool]
-engine = "postgresql://{SERVICE}@:{server.port}/mail?host={server.socket_folder}"
+engine = "{server.engine}"
 """
         first, second = Machine([ANNA], section), Machine([ANNA], section)
         first.is_first = True
@@ -251,7 +244,7 @@ def test_the_password_of_the_database_is_told_to_nobody(first_alone: Setting) ->
     server.sql(f"ALTER ROLE {SERVICE} PASSWORD 'geheim-richtig'")
     password.touch(mode=0o600)
     password.write_text(wrong)
-    engine = f"postgresql://{SERVICE}@{LOOPBACK}:{server.port}/mail"
+    engine = server.network_engine
     machine.stop()
     text = machine.config_file.read_text()
     text = with_settings(text, {("spool", "engine"): engine, ("spool", "engine_password"): f"file:{password}"})
