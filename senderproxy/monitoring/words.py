@@ -91,7 +91,7 @@ def queue_in_words(queue: Mapping[str, Any]) -> str:
 
 
 def durability_in_words(durability: str) -> str:
-    """What the loss of the database server would cost. `durability`: as in `status --json`."""
+    """The cost of losing the database server. `durability`: as in `status --json`."""
     match durability:
         case "standby":
             return _("The queue is in a database: each message is on a synchronous standby before it is acknowledged.")

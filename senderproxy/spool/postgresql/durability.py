@@ -32,7 +32,7 @@ _WITHOUT_RIGHTS: Final = (
 
 
 class Durability(Enum):
-    """What survives, in the words of `status` as JSON: never changed."""
+    """Survival of acknowledged mail, in the words of `status` as JSON: never changed."""
 
     STANDBY = "standby"  # a commit waits for a standby: acknowledged mail survives the loss of the server
     SERVER = "server"  # acknowledged mail is on the server alone when it is acknowledged

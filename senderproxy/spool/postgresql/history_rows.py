@@ -45,7 +45,7 @@ KNOWN: Final = (
 
 
 def finished_at(message: ArrivalRows) -> int | None:
-    """When a new message was finished, in milliseconds since 1970; None if it is not."""
+    """The end of a new message in milliseconds since 1970; None if it is not finished."""
     time: int | None = message.message[-1]
     return time
 
