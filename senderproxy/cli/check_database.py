@@ -27,13 +27,20 @@ def check_database(config: Config) -> Iterator[Finding]:
         from senderproxy.service.postgresql import inspect
     found = asyncio.run(inspect(config.spool))
     return iter(
-        (Finding(Level.OK, _("spool"), spool_text(found.waiting, found.held)), _durability(found.durability.value))
+        (
+            Finding(Level.OK, _("spool"), spool_text(found.waiting, found.held)),
+            _durability(found.durability.value, lacks_standby=found.lacks_standby),
+        )
     )
 
 
-def _durability(found: str) -> Finding:
+def _durability(found: str, *, lacks_standby: bool) -> Finding:
     subject = _("durability of the spool")
     hint = _("Set synchronous_standby_names on the database server (docs/cluster.md).")
+    if lacks_standby:
+        text = _("no synchronous standby is connected: nothing is stored until one is, and clients of the queue wait")
+        remedy = _("Start the standby, or take it out of synchronous_standby_names on the database server.")
+        return Finding(Level.WRONG, subject, text, remedy)
     match found:
         case "standby":
             text = _("each message is on a synchronous standby before it is acknowledged")

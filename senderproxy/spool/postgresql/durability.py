@@ -22,6 +22,8 @@ _SETTINGS: Final = (
     "SELECT current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',"
     " current_setting('synchronous_standby_names'), current_setting('synchronous_commit')"
 )
+# An ordinary role sees that something receives the log, and not what it is.
+_HAS_STANDBY: Final = "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_replication)"
 # The service uses partitions through their table, and only reads `format`.
 _WITHOUT_RIGHTS: Final = (
     "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = 'senderproxy'::regnamespace"
@@ -46,6 +48,7 @@ class DatabaseInspection:
     waiting: int  # messages
     held: int  # messages
     durability: Durability
+    lacks_standby: bool = False  # commits wait for a standby, and none is connected: nothing is committed
 
 
 async def durability(connection: DatabaseConnection) -> Durability:
@@ -71,8 +74,10 @@ async def inspect_database(target: DatabaseTarget) -> DatabaseInspection:
         await _check_rights(connection)
         totals = await search.totals(connection, await server_clock(connection))
         found = await durability(connection)
+        lacks_standby = found is Durability.STANDBY and not await connection.fetchval(_HAS_STANDBY)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise spool_error(_("The spool's database cannot be used"), error) from error
     finally:
         connection.terminate()
-    return DatabaseInspection(sum(one.waiting for one in totals), sum(one.held for one in totals), found)
+    waiting, held = sum(one.waiting for one in totals), sum(one.held for one in totals)
+    return DatabaseInspection(waiting, held, found, lacks_standby)
