@@ -43,7 +43,8 @@ def reason_of(error: BaseException) -> str:
         return error.strerror or str(error)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ssl.SSLError):
         return os.strerror(error.errno)
-    return (str(error).strip() or type(error).__name__).rstrip(".")
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    return words[0].rstrip(".")  # what follows is DETAIL and HINT, of the server's programmers
 
 
 def hint_of(error: BaseException) -> str:

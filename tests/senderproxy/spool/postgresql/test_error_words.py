@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.postgresql.connections import connect
 from senderproxy.spool.postgresql.durability import inspect_database
+from senderproxy.spool.postgresql.error_words import reason_of
 from senderproxy.spool.postgresql.migrations import migrate
 from senderproxy.spool.postgresql.target import DatabaseTarget, tls_context
 from tests.peers.postgresql import SERVICE
@@ -82,6 +84,16 @@ async def test_too_few_connections_are_to_be_allowed(databases: Databases) -> No
 async def test_a_server_without_tls_is_to_get_it(databases: Databases) -> None:
     with refused("rejected SSL upgrade", "ssl = on"):
         await connect(replace(target(databases), tls=ssl.create_default_context()))
+
+
+async def test_a_reason_is_one_line_without_the_hint_of_the_server(databases: Databases) -> None:
+    connection = await connect(target(databases))
+    try:
+        with pytest.raises(asyncpg.UndefinedFunctionError, match="HINT") as raised:
+            await connection.execute("SELECT missing(1)")
+    finally:
+        connection.terminate()
+    assert reason_of(raised.value) == "function missing(integer) does not exist"
 
 
 def test_a_file_that_is_none_of_authorities_is_to_be_corrected(tmp_path: Path) -> None:
