@@ -8,7 +8,6 @@ from benchmarks.relays.port import Job
 from benchmarks.relays.senderproxy import Queue
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import OWNER, SERVICE, running_postgresql
-from tests.peers.process import LOOPBACK
 
 _SECRET = "geheim-datenbank"
 
@@ -31,10 +30,10 @@ class DatabaseQueue(Queue):
         with contextlib.ExitStack() as starting:
             server = starting.enter_context(running_postgresql("fsync=on", "shared_buffers=128MB"))
             server.sql(f"ALTER ROLE {OWNER} PASSWORD '{_SECRET}'; ALTER ROLE {SERVICE} PASSWORD '{_SECRET}'")
-            server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
+            server.make_database()
             self._secrets.add(_SECRET)
             self._more_settings += f"""
-engine = "postgresql://{SERVICE}@{LOOPBACK}:{server.port}/mail"
+engine = "{server.network_engine}"
 engine_password = "file:database.password"
 """
             super().__enter__()

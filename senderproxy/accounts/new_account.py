@@ -18,7 +18,7 @@ from senderproxy.translation import _
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the operator has named. `id`, `login`: empty for the usual ones."""
+    """Choices of the operator. `id`, `login`: empty for the usual ones."""
 
     address: Address
     provider: str

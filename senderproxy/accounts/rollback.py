@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from senderproxy.accounts.database_store import DatabaseStore
 from senderproxy.accounts.vault_place import VaultPlace, files_of
 from senderproxy.translation import _
 from vault import Vault, VaultError
@@ -40,12 +41,12 @@ def note_generation(vault: VaultPlace, vault_id: str, generation: int) -> str | 
     for note in _writable_notes(files):
         if _read(note).get(vault_id) != entry:
             _write(note, files, _read(note) | {vault_id: entry})
-    return _sentence(entry)
+    return _sentence(entry, vault)
 
 
 def find_rollback(vault: VaultPlace, vault_id: str, generation: int) -> str | None:
     """Return the sentence of `note_generation`, and write nothing."""
-    return _sentence(_combined(vault, vault_id, generation))
+    return _sentence(_combined(vault, vault_id, generation), vault)
 
 
 def accept_generation(vault: VaultPlace, vault_id: str, generation: int) -> None:
@@ -85,13 +86,20 @@ def _stored_generation(vault: VaultPlace) -> int | None:
         return None
 
 
-def _sentence(entry: _Entry) -> str | None:
+def _sentence(entry: _Entry, vault: VaultPlace) -> str | None:
     if entry.older is None:
         return None
+    generation, before = entry.older
+    if isinstance(vault, DatabaseStore):
+        text = _(
+            "The vault in the database is older than the one that this machine used last: generation {generation} after"
+            " {before}. If no backup was restored, it was replaced, and its accounts or passwords may be outdated."
+        )
+        return text.format(generation=generation, before=before)
     return _(
         "The vault is older than the one used last: generation {generation} after {before}. If no backup was"
         " restored, the file was replaced, and its accounts or passwords may be outdated."
-    ).format(generation=entry.older[0], before=entry.older[1])
+    ).format(generation=generation, before=before)
 
 
 # ---- the notes ----

@@ -17,6 +17,7 @@ from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli import check_senders
 from senderproxy.cli.account_login_check import provider_of, try_login, try_senders
 from senderproxy.cli.account_names import account_id, names_of, unknown_account
+from senderproxy.cli.check_database import OUTAGE_KEYS, check_database, is_same_outage, outage
 from senderproxy.cli.check_dkim_keys import check_dkim_keys
 from senderproxy.cli.check_dns import check_domains
 from senderproxy.cli.check_fallbacks import check_dns_of_fallbacks, check_fallbacks
@@ -24,7 +25,6 @@ from senderproxy.cli.check_hops import Server, check_hops, servers_of_routes
 from senderproxy.cli.check_local import (
     check_conditions,
     check_configuration,
-    check_database,
     check_ownership,
     check_service,
     check_spool,
@@ -49,6 +49,7 @@ from senderproxy.domain_records.provider_records import records_of_domains
 from senderproxy.errors import SenderproxyError
 from senderproxy.mail.address import Address
 from senderproxy.monitoring.record import ConditionKey, read_condition
+from senderproxy.relay.ports import SpoolError
 from senderproxy.routing.account import Account
 from senderproxy.service.mx_spf import sender_domains
 from senderproxy.translation import N_, _, ngettext
@@ -162,16 +163,23 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     yield from check_configuration(config, path)
     status = service_status(config)
     yield from check_service(config, path, status)
+    accounts = _open_accounts(config)
+    error = accounts if isinstance(accounts, SenderproxyError) else None
     if config.spool.engine != SQLITE_ENGINE:
-        yield from check_database(config)
+        try:
+            yield from check_database(config)
+        except SpoolError as of_spool:
+            with_vault = is_same_outage(config, of_spool, error)
+            yield outage(of_spool, status, with_vault=with_vault)
+            status = _without(status, OUTAGE_KEYS)
+            error = None if with_vault else error
     elif status is None:
         yield from check_spool(config, SystemClock().now())
     if path == SYSTEM_CONFIG:
         yield from check_ownership(config)
-    try:
-        accounts = open_accounts(config)
-    except SenderproxyError as error:
+    if error is not None:
         yield Finding(Level.WRONG, _("vault"), error.message, error.hint)
+    if isinstance(accounts, SenderproxyError):
         yield from check_conditions(config, status, None, SystemClock().now())
         return
     yield from check_vault(accounts, config)
@@ -188,6 +196,13 @@ def _findings(config: Config, path: Path, request: _Request) -> Iterator[Finding
     if not request.offline:
         yield from _check_dns(config, accounts)
         yield from check_dkim_keys(config, accounts, print_progress)
+
+
+def _open_accounts(config: Config) -> VaultAccounts | SenderproxyError:
+    try:
+        return open_accounts(config)
+    except SenderproxyError as error:
+        return error
 
 
 # ---- providers ----

@@ -6,7 +6,6 @@ Not here: contradictions within the configuration (config.load), the listeners' 
 and DNS (cli.check).
 """
 
-import asyncio
 import os
 import pwd
 import stat
@@ -16,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from senderproxy.accounts.oauth_application import Flow, UsableApplication
 from senderproxy.accounts.rollback import find_rollback
 from senderproxy.accounts.vault_accounts import VaultAccounts
 from senderproxy.cli.check_addresses import check_addresses
@@ -32,7 +30,6 @@ from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.control.client import NotRunning, ask_status
 from senderproxy.delivery.handshake import is_full_name
 from senderproxy.errors import SenderproxyError
-from senderproxy.late_import import late_import
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.conditions import find_conditions
 from senderproxy.monitoring.facts import Facts
@@ -49,7 +46,6 @@ from senderproxy.spool.sqlite.inspection import inspect_spool
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import _, ngettext
 
-_NAMED: Final = 5  # accounts that a finding names
 _SERVICE_TIMEOUT: Final = 10.0  # seconds for the status of the running service; it answers within milliseconds
 
 # ---- configuration ----
@@ -170,40 +166,14 @@ def check_spool(config: Config, now: datetime) -> Iterator[Finding]:
     elif found.is_older:
         yield Finding(Level.OK, subject, _("it opens; it is of an earlier version, and the service converts it"))
     else:
-        yield Finding(Level.OK, subject, _spool_text(found.waiting, found.held))
+        yield Finding(Level.OK, subject, spool_text(found.waiting, found.held))
 
 
-def _spool_text(waiting: int, held: int) -> str:
+def spool_text(waiting: int, held: int) -> str:
+    """The finding of a spool that opens."""
     waits = ngettext("{count} message waits", "{count} messages wait", waiting).format(count=waiting)
     is_held = ngettext("{count} message is held", "{count} messages are held", held).format(count=held)
     return _("it opens, {waiting}, {held}").format(waiting=waits, held=is_held)
-
-
-def check_database(config: Config) -> Iterator[Finding]:
-    """The result of opening the spool in a database server, and the possible loss at a failure of the server."""
-    subject = _("spool")
-    with late_import():
-        from senderproxy.service.postgresql import inspect
-    try:
-        found = asyncio.run(inspect(config.spool))
-    except SpoolError as error:
-        yield Finding(Level.WRONG, subject, error.message, error.hint)
-        return
-    yield Finding(Level.OK, subject, _spool_text(found.waiting, found.held))
-    durability = _("durability of the spool")
-    hint = _("Set synchronous_standby_names on the database server (docs/cluster.md).")
-    match found.durability.value:
-        case "standby":
-            text = _("each message is on a synchronous standby before it is acknowledged")
-            yield Finding(Level.OK, durability, text)
-        case "server":
-            text = _("acknowledged mail is on one server only, and is lost with its disk")
-            yield Finding(Level.ADVICE, durability, text, hint)
-        case _:
-            text = _("the database server does not sync: a crash of its machine loses acknowledged mail")
-            yield Finding(
-                Level.WRONG, durability, text, _("Set fsync and full_page_writes to on on the database server.")
-            )
 
 
 # ---- files of the service's user ----
@@ -277,22 +247,11 @@ def _has_acl(path: Path) -> bool:
 # ---- vault ----
 
 
-def _with_refresh_tokens(accounts: VaultAccounts) -> list[str]:
-    """The accounts with the consent of a person; their servers may rotate the refresh token."""
-    flows = {id_: one.flow for id_, one in accounts.applications().items() if isinstance(one, UsableApplication)}
-    return [grant.account for grant in accounts.grants() if flows.get(grant.application) is Flow.CONSENT]
-
-
 def check_vault(accounts: VaultAccounts, config: Config) -> Iterator[Finding]:
     """The records of a vault that opened."""
     if config.senders.srs and accounts.signing_keys() is None:
         text = _("srs = true, and the vault has no SRS key: redirected mail leaves without SRS")
         yield Finding(Level.WRONG, _("vault"), text, "senderproxy vault make-srs-key")
-    if config.vault.in_database and (shared := _with_refresh_tokens(accounts)):
-        text = _("refresh tokens that several machines would use: {accounts}")
-        hint = _("One that changes with each use ends its grant then: see docs/cluster.md.")
-        more = ", …" if len(shared) > _NAMED else ""
-        yield Finding(Level.ADVICE, _("vault"), text.format(accounts=", ".join(shared[:_NAMED]) + more), hint)
     count = len(accounts.directory().accounts)
     for record in accounts.unknown:
         hint = _("A newer version of senderproxy made it; this one leaves it as it is.")

@@ -148,7 +148,7 @@ def _check_port(
 
 
 def _greeting_problem(address: str, port: int) -> str:
-    """Why no greeting came; empty if one did."""
+    """The reason for a missing greeting; empty if there was one."""
     try:
         with closing(socket.create_connection((address, port), _CONNECT)) as connection:
             greeting = connection.recv(_GREETING)

@@ -29,7 +29,7 @@ def ask(question: str, read: Callable[[str], V], default: str | None, *, show: b
 
 
 def explain(message: str, hint: str) -> None:
-    """Why an answer cannot be used."""
+    """The reason why an answer cannot be used."""
     print_paragraph(message)
     if hint:
         print_paragraph(_("To fix: {hint}").format(hint=hint))

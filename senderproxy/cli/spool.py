@@ -143,7 +143,7 @@ async def _move(config: Config, old: SpoolSettings) -> MoveCounts:
         opened.push_async_callback(source.close)
         target = await _open_engine(config.spool, config, clock)
         opened.push_async_callback(target.close)
-        return await move_queue(source, target, clock)
+        return await move_queue(source, target)
 
 
 async def _open_engine(settings: SpoolSettings, config: Config, clock: SystemClock) -> EngineSpool:

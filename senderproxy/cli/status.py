@@ -23,6 +23,7 @@ from senderproxy.monitoring.words import (
     allowance_in_words,
     draining_in_words,
     durability_in_words,
+    instances_in_words,
     label,
     queue_in_words,
     refusal_in_words,
@@ -199,6 +200,8 @@ def _print_queue(queue: dict[str, Any], with_condition: Collection[str]) -> None
     print()
     if durability := queue.get("durability"):
         print_line(durability_in_words(durability))
+    if instances := queue.get("instances"):
+        print_line(instances_in_words(instances))
     if not queue["waiting"] and not queue["held"]:
         print(queue_in_words(queue))
         return

@@ -24,7 +24,7 @@ STRING: Final = 255  # octets of one string of a TXT record
 
 
 class KeyRecord(StrEnum):
-    """What the DNS has for a key. The values are stored: they do not change."""
+    """The DNS record of a key, compared with it. The values are stored: they do not change."""
 
     RIGHT = "right"
     NONE = "none"

@@ -24,7 +24,7 @@ IpAddress: TypeAlias = IPv4Address | IPv6Address
 
 
 class SpfResult(Enum):
-    """What a receiver finds. The value is the key in JSON."""
+    """Result of a receiver's check. The value is the key in JSON."""
 
     NAMED = "named"  # pass
     NOT_NAMED = "not-named"  # any other result, for certain
@@ -114,7 +114,7 @@ class _Check:
         return record
 
     def _matches_certainly(self, domain: str, term: SpfTerm) -> bool:
-        """Whether the term matches; a `+` term that depends on the message does not, and is noted."""
+        """True if the term matches; a `+` term that depends on the message does not, and is noted."""
         before = self.uncertain
         try:
             matches = self._matches(domain, term)

@@ -81,7 +81,7 @@ class HttpClient:
         raise explain(fault, exchange, seconds) from None
 
     async def _loaded(self) -> "tuple[type[Exchange], Callable[[Exception, Exchange, float], HttpError]]":
-        """What `load` returns; the first time on a thread."""
+        """The result of `load`; the first time on a thread."""
         if load.cache_info().currsize:
             return load()
         try:

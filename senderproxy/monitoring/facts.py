@@ -81,6 +81,16 @@ class SpoolState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """One of the instances that share a spool."""
+
+    name: str  # host and process
+    silent: float = 0.0  # seconds since its last sign of life
+    messages: int = 0  # that another one has in progress
+    is_this: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolFacts:
     """The spool and its disk."""
 
@@ -90,6 +100,7 @@ class SpoolFacts:
     free: int | None = None  # octets on its disk; None: not known
     min_free: int = 0  # octets; below this no message is queued
     durability: str = ""  # of a database server: standby, server or none; empty: it is on a disk of this machine
+    instances: Sequence[InstanceFacts] = ()  # that share a database
 
     @property
     def is_open(self) -> bool:

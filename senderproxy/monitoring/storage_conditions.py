@@ -55,7 +55,7 @@ def _low_disk(facts: Facts, spool: SpoolFacts) -> Iterator[Condition]:
 
 ROLLED_BACK_HINT: Final = N_(
     "If you restored a backup, enter what changed since again, then: senderproxy vault accept-rollback. If not, find"
-    " out who can write to the folder, and restore the newest backup."
+    " out who can write to the vault's folder, or to its database, and restore the newest backup."
 )
 
 

@@ -4,7 +4,7 @@ Guarantees: command line and page show the same words. The arguments are parts o
 Not here: the conditions (monitoring.conditions), the answer itself (service.status).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from senderproxy.log_events import Severity
 from senderproxy.tracking.timeline import format_time
 from senderproxy.translation import N_, _, ngettext
 
+_SILENT: Final = 12  # seconds without a sign of life that `status` names; one comes every five
 _LABELS: Final = {
     Severity.INFO: N_("info"),
     Severity.WARNING: N_("warning"),
@@ -90,17 +91,38 @@ def queue_in_words(queue: Mapping[str, Any]) -> str:
 
 
 def durability_in_words(durability: str) -> str:
-    """What the loss of the database server would cost. `durability`: as in `status --json`."""
+    """The cost of losing the database server. `durability`: as in `status --json`."""
     match durability:
         case "standby":
             return _("The queue is in a database: each message is on a synchronous standby before it is acknowledged.")
         case "server":
-            return _("The queue is in a database: acknowledged mail is on one server only, and is lost with its disk.")
+            return _(
+                "The queue is in a database: acknowledged mail is on one server first, and is lost with its disk if no"
+                " standby has it yet."
+            )
         case _:
             return _(
                 "The queue is in a database that does not sync: a crash of its machine loses acknowledged mail. See"
                 " docs/cluster.md."
             )
+
+
+def instances_in_words(instances: Sequence[Mapping[str, Any]]) -> str:
+    """The instances that share the queue. `instances`: as in `status --json`."""
+    return _("Instances: {names}.").format(names=", ".join(_instance_in_words(one) for one in instances))
+
+
+def _instance_in_words(one: Mapping[str, Any]) -> str:
+    if one["this"]:
+        return _("{name} (this one)").format(name=one["name"])
+    if one["silent_seconds"] < _SILENT:
+        return str(one["name"])
+    text = ngettext(
+        "{name} (silent for {seconds} s, with {count} message in progress)",
+        "{name} (silent for {seconds} s, with {count} messages in progress)",
+        one["messages"],
+    )
+    return text.format(name=one["name"], seconds=one["silent_seconds"], count=one["messages"])
 
 
 def refusal_in_words(refusal: Mapping[str, Any]) -> str:

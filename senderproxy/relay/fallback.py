@@ -68,7 +68,7 @@ def _by(fallback: Fallback, route: Route, facts: MessageFacts) -> Route:
 
 
 def _sender_change(header: HeaderSection, first: Decision, second: Decision) -> str | None:
-    """What of the sender differs between two decisions about a message; None: nothing."""
+    """The part of the sender that differs between two decisions about a message; None: none."""
     if first.plan.envelope.reverse_path != second.plan.envelope.reverse_path:
         return reasons.REVERSE_PATH
     sent = [apply_edits(decision.plan, header).values("From") for decision in (first, second)]

@@ -232,6 +232,7 @@ class SpoolUpdate:
     faults: int = 0
     lanes: Mapping[ForwardPath, Lane] = field(default_factory=dict)  # of single recipients, from now on
     jobs: Sequence[NewJob] = ()
+    leaves_history: bool = True  # False: a message that is finished by it, and has no job, is forgotten
 
 
 @dataclass(frozen=True, slots=True)

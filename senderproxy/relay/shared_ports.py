@@ -29,7 +29,7 @@ class HourlyLimits:
 
 @dataclass(frozen=True, slots=True)
 class HourlyUsed:
-    """What one instance has sent in one minute. Negative: more was taken back than sent.
+    """Messages and recipients that one instance has sent in one minute. Negative: more was taken back than sent.
 
     `counts`: the seconds from now until the last moment of that minute is an hour ago.
     """
@@ -41,7 +41,7 @@ class HourlyUsed:
 
 @dataclass(frozen=True, slots=True)
 class HourlyRequest:
-    """What an instance reports about one account, and what it asks for.
+    """Report of an instance about one account, and its request.
 
     `kept`: what it has and may use without asking; all else that it had, and did not use, is given back. `needed`: in
     addition, for a message that waits. `with_spare`: a portion for later messages too. `is_answer`: others asked for

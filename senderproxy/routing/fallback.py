@@ -105,7 +105,7 @@ def replaced_senders(account: Account, fallback: Fallback) -> Iterator[AddressPa
 
 
 class Share(Enum):
-    """How much of an account's mail its fallback may send."""
+    """Share of an account's mail that its fallback may send."""
 
     NONE = "none"
     SOME = "some"
@@ -113,7 +113,7 @@ class Share(Enum):
 
 
 def permitted_share(account: Account, fallback: Fallback) -> Share:
-    """How many of the account's addresses and domains the fallback may send as."""
+    """The share of the account's addresses and domains that the fallback may send as."""
     refused = 0 if fallback.rewrites else sum(1 for _pattern in replaced_senders(account, fallback))
     if not refused:
         return Share.ALL

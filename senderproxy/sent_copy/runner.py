@@ -340,7 +340,7 @@ class CopyRunner:
                 await asyncio.sleep(_SPOOL_RETRY)
 
     def _seen(self, lane: Lane) -> object:
-        """What a failure depends on: the account, the version of its credential, its provider."""
+        """The causes of a failure: the account, the version of its credential, its provider."""
         account = self._accounts.directory().by_id(lane.name)
         if account is None:
             return None

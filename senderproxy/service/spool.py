@@ -21,7 +21,7 @@ from senderproxy.config.model import SpoolSettings
 from senderproxy.config.values import SQLITE_ENGINE
 from senderproxy.late_import import late_import
 from senderproxy.log import event
-from senderproxy.monitoring.facts import SpoolFacts, SpoolState
+from senderproxy.monitoring.facts import InstanceFacts, SpoolFacts, SpoolState
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import Claim, LearnedStore, Spool, SpoolError, SpoolFull, SpoolObserver, Totals
 from senderproxy.service.lease_guard import LeaseGuard
@@ -75,6 +75,11 @@ class EngineSpool(Spool, LearnedStore, Protocol):
         """Put other limits in force."""
         ...
 
+    @property
+    def other_users(self) -> Sequence[str]:
+        """The names of the other instances that use it."""
+        ...
+
     def last_clock_step(self) -> tuple[timedelta, datetime] | None:
         """The size and the time of the last step of its clock."""
         ...
@@ -118,6 +123,7 @@ class ServiceSpool:
         self._committed_at = -math.inf  # monotonic seconds, to the precision of `maintain`
         self._lease_guard = LeaseGuard(components.runner)
         self._durability: Callable[[], str] = str  # of a database server; empty: none
+        self._instances: Callable[[], Sequence[InstanceFacts]] = tuple  # of a database server
         self._counted_commits = -1  # the number of commits before the last totals
         self._disk = WorkerThreads("spool-free-space")
 
@@ -154,7 +160,7 @@ class ServiceSpool:
         if self._settings.engine != SQLITE_ENGINE:  # what an idle disk lets us know, a heartbeat finds out
             trouble = await self._spool.trouble()
             if trouble is None:
-                return SpoolFacts(durability=self._durability())
+                return SpoolFacts(durability=self._durability(), instances=self._instances())
             return SpoolFacts(SpoolState.CLOSED, trouble.message, trouble.hint)
         try:
             async with asyncio.timeout(_DISK_TIMEOUT):
@@ -207,6 +213,10 @@ class ServiceSpool:
                 from senderproxy.service.postgresql import open_postgresql
             spool = await open_postgresql(self._settings, self._clock)
             self._durability = lambda: spool.instance.durability.value
+            self._instances = lambda: [
+                InstanceFacts(spool.instance.name, is_this=True),
+                *(InstanceFacts(one.name, one.silent, one.messages) for one in spool.instance.others),
+            ]
             courier = self._components.courier
             assert courier.shared_limits is not None
             courier.shared_limits.use(spool.hourly_limits)

@@ -1,20 +1,19 @@
 """The queue's move from one engine of the spool to another, while no service uses either.
 
-Guarantees: a message is stored in the new spool before it ends in the old one; after a crash the same command goes on,
-and none is doubled or lost. What cannot be read stays where it is. Jobs are not moved: the move is refused while there
-are any.
+Guarantees: a message is stored in the new spool before it is forgotten in the old one; after a crash the same command
+goes on, and none is doubled or lost. What cannot be read stays where it is. Jobs are not moved: the move is refused
+while there are any.
 Not here: the history of finished messages, which stays in the old spool; the command (cli.spool).
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from senderproxy.clock import Clock
 from senderproxy.errors import SenderproxyError
 from senderproxy.relay.ports import Arrival, Claim, SpoolError, SpoolUpdate
 from senderproxy.service.spool import EngineSpool
 from senderproxy.spool.sqlite.rows import UnreadableRow
-from senderproxy.tracking.record import Event, EventKind, Lane, MessageRecord, Query, RecipientState, RecipientStatus
+from senderproxy.tracking.record import Lane, MessageRecord, Query, RecipientState, RecipientStatus
 from senderproxy.translation import _
 
 _PAGE: Final = 100  # messages listed at once
@@ -30,23 +29,30 @@ class MoveCounts:
     in_use: int = 0  # leased by an instance: left in the old spool
 
 
-async def move_queue(old: EngineSpool, new: EngineSpool, clock: Clock) -> MoveCounts:
+async def move_queue(old: EngineSpool, new: EngineSpool) -> MoveCounts:
     """Move all messages that wait or are held. Raises SpoolError."""
     if jobs := sum(total.count for total in await old.job_totals()):
         raise SpoolError(
             _("{count} copies for Sent folders wait in the old spool.").format(count=jobs),
             hint=_("Start the service with the old spool until it has stored them: senderproxy queue"),
         )
+    if old.other_users:
+        raise SpoolError(
+            _("Other instances use the old spool: {names}.").format(names=", ".join(old.other_users)),
+            hint=_("On each of their machines: systemctl stop senderproxy"),
+        )
     counts = MoveCounts()
-    last: str | None = None
-    while records := await old.find(Query(unfinished=True), limit=_PAGE, after=last):
-        last = records[-1].id
+    last_left: str | None = None  # a moved message is not there any more, so the next page begins after one that stays
+    while records := await old.find(Query(unfinished=True), limit=_PAGE, after=last_left):
         for record in records:
-            await _move(old, new, clock, record, counts)
+            moved = counts.moved
+            await _move(old, new, record, counts)
+            if counts.moved == moved:
+                last_left = record.id
     return counts
 
 
-async def _move(old: EngineSpool, new: EngineSpool, clock: Clock, record: MessageRecord, counts: MoveCounts) -> None:
+async def _move(old: EngineSpool, new: EngineSpool, record: MessageRecord, counts: MoveCounts) -> None:
     try:
         claim = await old.claim_one(record.id)
     except SpoolError:  # its rows are damaged
@@ -64,8 +70,7 @@ async def _move(old: EngineSpool, new: EngineSpool, clock: Clock, record: Messag
         counts.unreadable += 1
         await old.settle(claim, SpoolUpdate({}, faults=claim.faults))
         return
-    event = Event(clock.now(), EventKind.DISCARDED, (), {"reply": _MOVED.why})
-    await old.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, _MOVED), [event]))
+    await old.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, _MOVED), leaves_history=False))
     counts.moved += 1
 
 

@@ -173,6 +173,10 @@ class ServiceStatus:
         return {
             "problem": None,
             "durability": spool.durability or None,
+            "instances": [
+                {"name": one.name, "this": one.is_this, "silent_seconds": round(one.silent), "messages": one.messages}
+                for one in spool.instances
+            ],
             "refusing": None if spool.is_open else {"why": spool.why, "hint": spool.hint},
             "waiting": sum(total.waiting for total in totals),
             "held": sum(total.held for total in totals),

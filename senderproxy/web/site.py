@@ -1,4 +1,4 @@
-"""What every page has: the session of the browser, the language, the templates.
+"""Common parts of all pages: the session of the browser, the language, the templates.
 
 Guarantees: a value in a page is escaped, and its control and direction characters are shown as text (`printable`); a
 template marks nothing as safe. Without a session, or without the role, no page but the login is answered.

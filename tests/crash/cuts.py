@@ -22,11 +22,11 @@ import aiosmtplib
 
 from senderproxy.simulator.observations import ReceivedMessage, SessionRecord
 from senderproxy.spool.postgresql.instance import LEASE
-from tests.crash.members import DATABASE, Cluster, Place, cluster
+from tests.crash.members import Cluster, Place, cluster
 from tests.crash.networks import HOST, NETWORK, How, Networks, networks
 from tests.crash.traffic import HELD, Reckoning
 from tests.peers.certificates import Authority
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import DATABASE, OWNER, SERVICE, PostgresqlServer, running_postgresql
 from tests.peers.process import private_folder
 
 _MORE: Final = 15  # messages acknowledged before a cut, and after it

@@ -30,11 +30,10 @@ from tests.crash.traffic import (
     until_nothing_waits,
 )
 from tests.peers.packages import PROJECT
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer
+from tests.peers.postgresql import OWNER, PostgresqlServer
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until
 from tests.peers.senderproxy import Senderproxy
 
-DATABASE: Final = "mail"
 TAKEN_OVER_WITHIN: Final = 120.0  # seconds; fifteen on an idle machine, forty behind a silent link
 _LOST: Final = re.compile(rf"{re.escape(SPOOL_LEASES_LOST.sentence)} seconds=(\S+)")
 
@@ -150,7 +149,7 @@ async def cluster(
         SETTINGS if simulator_address == LOOPBACK else replace(SETTINGS, host=simulator_address)
     )  # its certificate
     async with Simulator(settings, weather, address=simulator_address) as simulator, AsyncExitStack() as things:
-        await asyncio.to_thread(database.sql, f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
+        await asyncio.to_thread(database.make_database)
         ports = things.enter_context(reserved_ports(len(places)))
         members: list[StormMember] = []
         for place, port in zip(places, ports, strict=True):
@@ -162,7 +161,7 @@ mode = "queue"
 {listener_settings}
 
 [spool]
-engine = "{engine or f"postgresql://{SERVICE}@:{database.port}/{DATABASE}?host={database.socket_folder}"}"
+engine = "{engine or database.engine}"
 first_retry_seconds = 1
 longest_retry_seconds = 2
 {more_spool_settings}

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from tests.crash.members import DATABASE, Cluster, cluster
+from tests.crash.members import Cluster, cluster
 from tests.crash.traffic import CLIENTS, Reckoning
 from tests.peers.haproxy import Haproxy, running_database_proxy
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql, running_standby
+from tests.peers.postgresql import DATABASE, OWNER, SERVICE, PostgresqlServer, running_postgresql, running_standby
 from tests.peers.process import LOOPBACK, reserved_ports
 
 _CHECKER: Final = "haproxy"  # the role of health checks (docs/cluster.md)

@@ -12,8 +12,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from email.message import Message
-from email.parser import BytesParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -22,14 +20,16 @@ import aiosmtplib
 
 from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
-from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultScript, FaultStage, ReplyWith, Silence
+from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultStage, ReplyWith, Silence
 from senderproxy.simulator.provider_replies import SEND_LIMIT, UNKNOWN_USER, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.tracking.record import EventKind
 from senderproxy.tracking.serialize import read_event
+from tests.peers.random_faults import RandomFaults, read_report
 from tests.peers.senderproxy import Senderproxy, VaultAccount
+from tests.peers.simulated_provider import provider_settings
 
 PEOPLE: Final = [f"p{number}@firma.example" for number in range(6)]
 HELD: Final = "held@firma.example"  # whose attempts get no reply to DATA while the weather holds them
@@ -52,53 +52,42 @@ Copy: TypeAlias = tuple[int, int]  # session and transaction in which a message 
 
 def provider_section(simulator: Simulator) -> str:
     """The settings of the provider, without limits."""
-    return f"""
-host = "{simulator.host}"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
-messages_per_hour = 0
+    return f"""{provider_settings(simulator)}messages_per_hour = 0
 recipients_per_hour = 0
 """
 
 
-class Weather(FaultScript):
+class Weather(RandomFaults):
     """Faults at random, until the sun comes out."""
 
     def __init__(self, rng: random.Random) -> None:
-        super().__init__()
-        self._rng = rng
+        super().__init__(rng)
         self.is_fair = False
         self.holds = False
-        self.counts: Counter[str] = Counter()
-        self.lost_replies: set[tuple[int, int]] = set()  # session and transaction
 
     def next_action(self, point: FaultPoint) -> FaultAction | None:
-        """Drop before, in and after DATA and before the final reply; 421; 450 for some recipients."""
+        """See RandomFaults; none in fair weather."""
         if self.holds and point.login == HELD and point.stage is FaultStage.DATA:
             return Silence()
-        if self.is_fair:
-            return None
-        chance = self._rng.random()
-        action: FaultAction | None = None
+        return None if self.is_fair else super().next_action(point)
+
+    def choose(self, point: FaultPoint, chance: float) -> FaultAction | None:
+        """Drop before, in and after DATA and before the final reply; 421; 450 for some recipients."""
         match point.stage:
             case FaultStage.MAIL | FaultStage.DATA | FaultStage.BODY if chance < 0.02:
-                action = Drop()
+                return Drop()
             case FaultStage.MAIL if chance < 0.022:
-                action = ReplyWith(server_reply(421, "4.3.2 closing for maintenance"), then_drop=True)
+                return ReplyWith(server_reply(421, "4.3.2 closing for maintenance"), then_drop=True)
             case FaultStage.RCPT if chance < 0.02:
-                action = Drop()
+                return Drop()
             case FaultStage.RCPT if chance < 0.06:
-                action = ReplyWith(server_reply(450, "4.2.1 mailbox busy"))
+                return ReplyWith(server_reply(450, "4.2.1 mailbox busy"))
             case FaultStage.DOT if chance < 0.02:
-                action = Drop()
+                return Drop()
             case FaultStage.DOT if chance < 0.05:
-                action = Drop(after_storing=True)
-                self.lost_replies.add((point.session, point.transaction))
-        if action is not None:
-            self.counts[f"{point.stage.value} {type(action).__name__}"] += 1
-        return action
+                return Drop(after_storing=True)
+            case _:
+                return None
 
 
 @dataclass
@@ -246,16 +235,10 @@ class Traffic:
         return reckoning
 
     def _count_report(self, content: bytes) -> None:
-        parsed = BytesParser().parsebytes(content)
-        parts = parsed.get_payload()
-        assert isinstance(parts, list)
-        _, status, returned = parts
-        assert isinstance(status, Message)
-        assert isinstance(returned, Message)
-        found = _ID.search(returned.as_bytes())
+        returned, recipients = read_report(content)
+        found = _ID.search(returned)
         assert found is not None
-        for recipient in re.findall(r"Final-Recipient: rfc822; ?(\S+)", status.as_string()):
-            self.reckoning.reported.add((int(found.group(1)), recipient))
+        self.reckoning.reported |= {(int(found.group(1)), recipient) for recipient in recipients}
 
 
 async def _written(folder: Path, number: int, recipient: str) -> int:

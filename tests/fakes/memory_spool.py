@@ -301,6 +301,12 @@ class MemorySpool:
             entry.faults = verdict.faults
             entry.finished_at = self._clock.now() if entry.is_finished else None
         del entry.leases[claim.lease.id]
+        if (
+            entry.is_finished
+            and not verdict.leaves_history
+            and not any(one.message == claim.submission.id for one in self.jobs)
+        ):
+            del self.entries[claim.submission.id]
         if claim.lane is None:
             self._wake(None)
 

@@ -16,7 +16,7 @@ from tests.journeys.test_oauth import ANNA, KASSE, MAILBOXES, Place
 from tests.journeys.test_vault_in_database import RELOADED, Machine
 from tests.peers.oauth_server import OAuthServer
 from tests.peers.packages import DOVECOT, POSTFIX, POSTGRESQL
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import PostgresqlServer, running_database
 from tests.peers.process import wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
 
@@ -71,8 +71,7 @@ class Setting:
 @pytest.fixture
 def setting() -> Iterator[Setting]:
     with ExitStack() as things:
-        database = things.enter_context(running_postgresql())
-        database.sql(f"CREATE DATABASE mail OWNER {OWNER}")
+        database = things.enter_context(running_database())
         server = things.enter_context(OAuthServer("scanner@firma.test"))
         provider = things.enter_context(
             PostfixProvider(
@@ -82,7 +81,7 @@ def setting() -> Iterator[Setting]:
                 introspection_url=server.introspection_url,
             )
         )
-        spool = f'[spool]\nengine = "postgresql://{SERVICE}@:{database.port}/mail?host={database.socket_folder}"\n'
+        spool = f'[spool]\nengine = "{database.engine}"\n'
         first = Machine.in_front_of(provider, [KASSE], more_settings=spool)
         second = Machine.in_front_of(provider, [KASSE], more_settings=spool)
         assert isinstance(first, Machine)
@@ -146,3 +145,47 @@ def test_a_machine_that_dies_while_it_asks_for_a_token_is_followed_by_the_other(
     assert setting.server.seen().requests[before:] == ["slow", "refresh_token"]
     code, text = setting.place(1).send(ANNA, "danach")
     assert code == 250, text
+
+
+def test_commands_without_a_service_spend_each_refresh_token_once(setting: Setting) -> None:
+    """A command asks the service of its machine; without one it joins the instances while it runs."""
+    setting.server.behave(claimed=1)  # so each login needs a new access token
+    token = setting.token(0)
+    for number in (0, 1):
+        setting.forget(number, token or "")
+
+    def verify(*numbers: int) -> list[str]:
+        """The requests of `account verify` on these machines at the same time."""
+        before = len(setting.server.seen().requests)
+        ended: list[str] = []
+
+        def one(number: int) -> None:
+            words = ("account", "verify", ANNA)
+            ended.append(setting.machines[number].command(*words, exit_code=None, seconds=DEADLINE))
+
+        commands = [threading.Thread(target=one, args=(number,)) for number in numbers]
+        for command in commands:
+            command.start()
+        for command in commands:
+            command.join()
+        for text in ended:
+            setting.place(0).look_for_secrets(text)
+        assert [f"{ANNA}: the login works" in text for text in ended] == [True] * len(numbers), ended
+        return list(setting.server.seen().requests[before:])
+
+    first, second = setting.machines
+    second.stop()
+    spent = verify(0, 1)  # one by the service, one by the command
+    first.stop()
+    spent += verify(0) + verify(1)
+    for _ in range(ROUNDS // 2):
+        spent += verify(0, 1)
+    print(f"{2 + 2 + ROUNDS} commands, {len(spent)} requests: {sorted(set(spent))}")
+    assert set(spent) == {"refresh_token"}  # a second use would be refused, and end the grant
+    assert len(spent) >= 3 + ROUNDS // 2
+    assert setting.database.sql("SELECT count(*) FROM senderproxy.instance", "mail") == "0"  # they have left again
+    for machine in setting.machines:
+        machine.start()
+    for number in (0, 1):
+        code, text = setting.place(number).send(ANNA, str(number))
+        assert code == 250, text

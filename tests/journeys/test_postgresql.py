@@ -1,22 +1,18 @@
 """One service whose queue is in a PostgreSQL database: its tables, its login, its mail, the server's restart."""
 
-import asyncio
 import smtplib
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
-from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.spool.postgresql.migrations import scripts
 from tests.peers.packages import POSTGRESQL
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.senderproxy import Senderproxy, VaultAccount
+from tests.peers.simulated_provider import provider_settings, running_simulator
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -43,27 +39,6 @@ class Setting:
         return [taken.content.partition(b"Subject: ")[2].partition(b"\r\n")[0] for taken in self.simulator.received]
 
 
-@contextmanager
-def running_simulator(*accounts: VaultAccount) -> Iterator[Simulator]:
-    """A provider on an event loop of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    simulator = Simulator(
-        SimulatorSettings(mailboxes={each.login: SimulatedMailbox(each.password) for each in accounts})
-    )
-    try:
-        asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(30)
-        try:
-            yield simulator
-        finally:
-            asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(30)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 class WithDatabase(Senderproxy):
     """A service whose tables are made before its first start."""
 
@@ -77,23 +52,16 @@ class WithDatabase(Senderproxy):
 
 @pytest.fixture
 def setting() -> Iterator[Setting]:
-    with running_postgresql() as server, running_simulator(ANNA) as simulator, reserved_ports(1) as [port]:
+    with running_database() as server, running_simulator(ANNA) as simulator, reserved_ports(1) as [port]:
         server.sql(f"ALTER ROLE {OWNER} PASSWORD '{PASSWORD}'; ALTER ROLE {SERVICE} PASSWORD '{PASSWORD}'")
-        server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
-        section = f"""
-host = "127.0.0.1"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
-
+        section = f"""{provider_settings(simulator)}
 [[listeners]]
 name = "devices"
 address = "{LOOPBACK}:{port}"
 mode = "queue"
 
 [spool]
-engine = "postgresql://{SERVICE}@{LOOPBACK}:{server.port}/mail"
+engine = "{server.network_engine}"
 engine_password = "file:database.password"
 first_retry_seconds = 1
 longest_retry_seconds = 2

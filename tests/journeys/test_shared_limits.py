@@ -13,10 +13,11 @@ from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.server import Simulator
 from tests.crash.members import Member
-from tests.journeys.test_postgresql import ANNA, running_simulator
+from tests.journeys.test_postgresql import ANNA
 from tests.peers.packages import POSTGRESQL
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
+from tests.peers.simulated_provider import provider_settings, running_simulator
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -68,21 +69,14 @@ def message(number: int) -> str:
 
 @contextmanager
 def running(limit: int) -> Iterator[Setting]:
-    with running_postgresql() as server, running_simulator(ANNA) as simulator, ExitStack() as things:
-        server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
-        section = f"""
-host = "127.0.0.1"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
-messages_per_hour = {limit}
+    with running_database() as server, running_simulator(ANNA) as simulator, ExitStack() as things:
+        section = f"""{provider_settings(simulator)}messages_per_hour = {limit}
 
 [senders]
 automatic_per_hour = {AUTOMATIC}
 
 [spool]
-engine = "postgresql://{SERVICE}@:{server.port}/mail?host={server.socket_folder}"
+engine = "{server.engine}"
 """
         setting = Setting(server, simulator)
         for number in range(2):
@@ -132,8 +126,11 @@ def test_two_services_count_automatic_messages_together(setting: Setting) -> Non
 def test_what_a_killed_service_held_is_not_sent_by_the_other(setting: Setting) -> None:
     one, two = setting.members
     assert setting.send(one, 20) == [250] * 20
+    names = [f"/{member.pid}" for member in (one, two)]
+    wait_until(lambda: all(name in two.command("status") for name in names), "it names both instances", peer=two)
     one.kill()
     wait_until(lambda: "an instance is gone" in two.log(), "the other one has taken over", peer=two)
+    wait_until(lambda: names[0] not in two.command("status"), "it names itself alone", peer=two)
     replies = setting.send(two, LIMIT)
     assert LIMIT - 20 - 6 <= replies.count(250) <= LIMIT - 20
     assert len(setting.simulator.received) <= LIMIT

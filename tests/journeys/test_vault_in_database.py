@@ -18,11 +18,11 @@ import pytest
 from senderproxy.config.toml_edit import with_settings
 from senderproxy.simulator.server import Simulator
 from senderproxy.spool.postgresql.vault_row import _LOCK
-from tests.journeys.test_postgresql import running_simulator
 from tests.peers.packages import POSTGRESQL, PROJECT
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, PATIENCE, wait_until, why_not_here
 from tests.peers.senderproxy import PROVIDER, Senderproxy, VaultAccount
+from tests.peers.simulated_provider import provider_settings, running_simulator
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -92,17 +92,10 @@ class Setting:
 @pytest.fixture
 def first_alone() -> Iterator[Setting]:
     """The first machine; the second one is not set up."""
-    with running_postgresql() as server, running_simulator(ANNA, BERT) as simulator:
-        server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
-        section = f"""
-host = "127.0.0.1"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
-
+    with running_database() as server, running_simulator(ANNA, BERT) as simulator:
+        section = f"""{provider_settings(simulator)}
 [spool]
-engine = "postgresql://{SERVICE}@:{server.port}/mail?host={server.socket_folder}"
+engine = "{server.engine}"
 """
         first, second = Machine([ANNA], section), Machine([ANNA], section)
         first.is_first = True
@@ -141,8 +134,11 @@ def test_without_the_database_accounts_stay_in_force_and_a_start_waits_for_it(fi
     assert first_alone.subjects() == [b"ohne"]
     assert "cannot be reached" in machine.command("account", "list", exit_code=74)
     machine.wait_for_log("condition=vault_unreadable")
-    for words in (["status"], ["check", "--offline"]):
-        assert IN_MEMORY in said(machine, words)
+    machine.wait_for_log("condition=spool_closed")
+    assert IN_MEMORY in said(machine, ["status"])
+    found = said(machine, ["check", "--offline"])
+    assert "goes on with the accounts in memory. The service reports it as" in found
+    assert (found.count("WRONG"), "vault_unreadable" in found, "spool_closed" in found) == (1, True, True)
     server.start()
     machine.wait_for_log("readable again")
     assert ANNA.id in machine.command("account", "list")
@@ -248,7 +244,7 @@ def test_the_password_of_the_database_is_told_to_nobody(first_alone: Setting) ->
     server.sql(f"ALTER ROLE {SERVICE} PASSWORD 'geheim-richtig'")
     password.touch(mode=0o600)
     password.write_text(wrong)
-    engine = f"postgresql://{SERVICE}@{LOOPBACK}:{server.port}/mail"
+    engine = server.network_engine
     machine.stop()
     text = machine.config_file.read_text()
     text = with_settings(text, {("spool", "engine"): engine, ("spool", "engine_password"): f"file:{password}"})
@@ -277,6 +273,7 @@ def test_an_older_copy_of_the_database_is_reported_on_each_machine(setting: Sett
         machine.wait_for_log("was already in use")  # and does not load it
         machine.restart()
         machine.wait_for_log("vault older than the one used before")
+        assert "The vault in the database is older" in said(machine, ["status"])
     assert "Accepted generation" in first.command("vault", "accept-rollback")
 
     def reports(machine: Machine) -> bool:

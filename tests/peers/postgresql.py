@@ -19,6 +19,7 @@ from tests.peers.process import LOOPBACK, Program, private_folder, reserved_port
 
 OWNER: Final = "owner"  # the role that may change tables
 SERVICE: Final = "senderproxy"  # the role of the service
+DATABASE: Final = "mail"  # of the service, once it is made
 _TRUSTED: Final = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 _UNSAFE: Final = ("fsync=off", "full_page_writes=off")  # a killed server loses nothing: only the machine's crash would
 
@@ -111,6 +112,20 @@ class PostgresqlServer:
             wait_until(lambda: not any(Path("/proc", child).exists() for child in children), "its processes have ended")
             (self._data / "postmaster.pid").unlink(missing_ok=True)
 
+    def make_database(self) -> None:
+        """Make the database of the service, without tables."""
+        self.sql(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
+
+    @property
+    def engine(self) -> str:
+        """The setting `engine` of a service that connects by the socket, without a password."""
+        return f"postgresql://{SERVICE}@:{self.port}/{DATABASE}?host={self.socket_folder}"
+
+    @property
+    def network_engine(self) -> str:
+        """The same by the network: with a password."""
+        return f"postgresql://{SERVICE}@{LOOPBACK}:{self.port}/{DATABASE}"
+
     def sql(self, text: str, database: str = "postgres") -> str:
         """Execute statements as the superuser; their output without headers."""
         words = ["-h", str(self._folder), "-p", str(self.port), "-U", "postgres", "-d", database]
@@ -175,6 +190,14 @@ def running_postgresql(*settings: str, more_access: str = "") -> Iterator[Postgr
             yield server
         finally:
             server.kill()
+
+
+@contextlib.contextmanager
+def running_database() -> Iterator[PostgresqlServer]:
+    """A server with the database of the service, without tables."""
+    with running_postgresql() as server:
+        server.make_database()
+        yield server
 
 
 @contextlib.contextmanager

@@ -262,6 +262,23 @@ async def test_when_all_is_final_the_content_goes_and_the_story_stays(opened: Op
         assert await spool.totals() == []
 
 
+async def test_a_message_that_leaves_no_history_is_forgotten_when_all_of_it_is_final(opened: Open) -> None:
+    async with opened() as spool:
+        for _round in range(2):  # its id is free again
+            await spool.accept(arrival("a1"), arrival("a2", str(CARL), str(DORA)), arrival("big", body=b"x" * 300_000))
+            for claim in await spool.claim(ANNA, AT_ONCE):
+                await spool.settle(claim, SpoolUpdate({CARL: DELIVERED}, leaves_history=False))
+            assert await ids(spool, Query()) == ["a2"]
+            await spool.settle(await claimed(spool), SpoolUpdate({DORA: DELIVERED}, leaves_history=False))
+            assert await ids(spool, Query()) == []
+            assert await spool.events("a1") == []
+        await spool.accept(replace(arrival("a1"), jobs=(copy_job(),)))
+        await spool.settle(await claimed(spool), SpoolUpdate({CARL: DELIVERED}, leaves_history=False))
+        (job,) = await spool.claim_jobs(COPY, ANNA, AT_ONCE)
+        assert job.submission is not None
+        assert await ids(spool, Query()) == ["a1"]
+
+
 async def test_reports_are_there_in_the_moment_in_which_their_message_is_settled(opened: Open) -> None:
     failed = RecipientState(RecipientStatus.FAILED, tries=1, reply=reply(550, "5.1.1", "no such user"))
     report = arrival("r1", "anna@firma.example", reverse_path=None, report_on="a1", body=b"Nicht zustellbar\r\n")

@@ -10,7 +10,6 @@ import random
 import ssl
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
-from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultScript, FaultStage, ReplyWith
+from senderproxy.simulator.faults import Drop, FaultAction, FaultPoint, FaultStage, ReplyWith
 from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
@@ -30,6 +29,7 @@ from tests.hostile.smtp_connection import SmtpConnection
 from tests.peers.certificates import Authority
 from tests.peers.probe import Figures, ProbedService
 from tests.peers.process import LOOPBACK, reserved_ports
+from tests.peers.random_faults import RandomFaults
 from tests.peers.senderproxy import VaultAccount
 from tests.soak.ledger import Ledger, Reply
 
@@ -54,31 +54,21 @@ _TIDIED: Final = (
 )
 
 
-class Troubles(FaultScript):
+class Troubles(RandomFaults):
     """Dropped connections and deferred recipients at random; those after the content are recorded."""
 
-    def __init__(self, rng: random.Random) -> None:
-        super().__init__()
-        self._rng = rng
-        self.counts: Counter[str] = Counter()
-        self.lost_replies: set[tuple[int, int]] = set()  # session and transaction
-
-    def next_action(self, point: FaultPoint) -> FaultAction | None:
-        chance = self._rng.random()
-        action: FaultAction | None = None
+    def choose(self, point: FaultPoint, chance: float) -> FaultAction | None:
         match point.stage:
             case FaultStage.MAIL | FaultStage.DATA | FaultStage.BODY if chance < 0.005:
-                action = Drop()
+                return Drop()
             case FaultStage.RCPT if chance < 0.01:
-                action = ReplyWith(server_reply(450, "4.2.1 mailbox busy"))
+                return ReplyWith(server_reply(450, "4.2.1 mailbox busy"))
             case FaultStage.DOT if chance < 0.005:
-                action = Drop()
+                return Drop()
             case FaultStage.DOT if chance < 0.01:
-                action = Drop(after_storing=True)
-                self.lost_replies.add((point.session, point.transaction))
-        if action is not None:
-            self.counts[f"{point.stage.value} {type(action).__name__}"] += 1
-        return action
+                return Drop(after_storing=True)
+            case _:
+                return None
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
-from email.message import Message
-from email.parser import BytesParser
 from enum import Enum
 from typing import Final
 
 from senderproxy.simulator.observations import ReceivedMessage
+from tests.peers.random_faults import read_report
 
 _ID: Final = re.compile(rb"<(\d+)\.soak@firma\.example>")
 
@@ -63,14 +62,10 @@ class Ledger:
                 (self._unconfirmed if is_unconfirmed else self._copies)[number, recipient] += 1
 
     def _receive_report(self, taken: ReceivedMessage) -> None:
-        parts = BytesParser().parsebytes(taken.content).get_payload()
-        assert isinstance(parts, list)
-        _, status, returned = parts
-        assert isinstance(status, Message)
-        assert isinstance(returned, Message)
-        number = _number_in(returned.as_bytes())
+        returned, recipients = read_report(taken.content)
+        number = _number_in(returned)
         self._logins.setdefault(number, set()).add(str(taken.login))
-        for recipient in re.findall(r"Final-Recipient: rfc822; ?(\S+)", status.as_string()):
+        for recipient in recipients:
             self._reported[number, recipient] += 1
 
     def problems(self) -> list[str]:

@@ -17,6 +17,7 @@ import asyncpg
 
 from senderproxy.errors import SenderproxyError
 from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolRejected
+from senderproxy.spool.postgresql.error_words import hint_of, reason_of
 from senderproxy.spool.postgresql.target import DatabaseTarget
 from senderproxy.translation import _
 
@@ -104,7 +105,7 @@ async def connect(target: DatabaseTarget, **more: str) -> DatabaseConnection:
     except asyncpg.TargetServerAttributeNotMatched as error:
         raise SpoolError(
             _("The database server is a standby: it has not been promoted."),
-            hint=_("Look into the log of the database server."),
+            hint=_("Promote it if the primary is lost, or name the primary in engine under [spool] (docs/cluster.md)."),
         ) from error
     except (asyncpg.PostgresError, *_LOST, TimeoutError, ValueError) as error:
         raise spool_error(_("The spool's database cannot be reached"), error) from error
@@ -316,19 +317,12 @@ def _is_ending(error: BaseException) -> bool:
 
 def spool_error(what: str, error: BaseException) -> SpoolError:
     """An error of the database as a SpoolError. `what`: the failed operation, a sentence without its period."""
-    reason = str(error).strip() or type(error).__name__
-    message = _("{what}: {reason}.").format(what=what, reason=reason.rstrip("."))
+    message, hint = _("{what}: {reason}.").format(what=what, reason=reason_of(error)), hint_of(error)
     if isinstance(error, asyncpg.PostgresError):
         if error.sqlstate == "42P01":  # undefined_table: made by a newer version, or never
-            text = _("The database lacks tables of this version.")
-            return SpoolError(text, hint=_("senderproxy spool migrate --owner ROLE"))
+            return SpoolError(_("The database lacks tables of this version."), hint=hint)
         if error.sqlstate == "53100":
-            return SpoolFull(message, hint=_("Free some space on the disk of the database server."))
-        if str(error.sqlstate).startswith("28"):  # the role or its password
-            hint = _(
-                "Compare the role and engine_password under [spool] with those of the database server (pg_hba.conf)."
-            )
-            return SpoolError(message, hint=hint)
+            return SpoolFull(message, hint=hint)
         if str(error.sqlstate).startswith(("22", "23", "54")):  # a value that it cannot store, a constraint, a limit
             return SpoolRejected(message)
-    return SpoolError(message, hint=_("Look into the log of the database server."))
+    return SpoolError(message, hint=hint)

@@ -30,6 +30,11 @@ LEFT: Final = (
     " ORDER BY finished_at, number LIMIT $1 FOR UPDATE SKIP LOCKED"
 )
 MOVE: Final = "SELECT end_message(number) FROM unnest($1::bigint[]) AS number"
+FORGET: Final = (
+    "DELETE FROM history_word WHERE message = $1 AND finished_at = $2",
+    "DELETE FROM history_recipient WHERE message = $1 AND finished_at = $2",
+    "DELETE FROM history WHERE number = $1 AND finished_at = $2",
+)
 MAKE: Final = "SELECT make_history($1, $2)"
 DROP: Final = "SELECT drop_history($1)"
 # The number of these ids that are stored.
@@ -40,7 +45,7 @@ KNOWN: Final = (
 
 
 def finished_at(message: ArrivalRows) -> int | None:
-    """When a new message was finished, in milliseconds since 1970; None if it is not."""
+    """The end of a new message in milliseconds since 1970; None if it is not finished."""
     time: int | None = message.message[-1]
     return time
 
@@ -68,9 +73,18 @@ def history_words(message: ArrivalRows) -> list[Row]:
     return [(ended, word, number) for word, number in message.words]
 
 
-async def end_message(connection: DatabaseConnection, number: int) -> None:
-    """Move a locked message into the history if it is final, and drop a content that nothing needs any more."""
-    await connection.fetchval(END_MESSAGE, number)
+async def end_message(connection: DatabaseConnection, number: int) -> bool:
+    """Move a locked message into the history if it is final, and drop a content that nothing needs any more.
+
+    True if it was moved.
+    """
+    return bool(await connection.fetchval(END_MESSAGE, number))
+
+
+async def forget(connection: DatabaseConnection, number: int, ended: int) -> None:
+    """Delete a message from the history. `ended`: milliseconds since 1970."""
+    for statement in FORGET:
+        await connection.execute(statement, number, ended)
 
 
 async def move_left(connection: DatabaseConnection, most: int) -> int:

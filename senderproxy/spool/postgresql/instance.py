@@ -11,8 +11,9 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
@@ -67,7 +68,11 @@ _DEAD: Final = (
     f" AND postmaster = pg_postmaster_start_time() AND {_UNLOCKED}) OR number = ANY($3::integer[]))"
     " FOR UPDATE SKIP LOCKED"
 )
-_OTHERS: Final = "SELECT number, process FROM instance WHERE number <> $1"
+_OTHERS: Final = (
+    f"SELECT number, process, name, extract(epoch FROM clock_timestamp() - alive_until)::float8 + {LEASE} AS silent,"
+    " (SELECT count(*) FROM lease WHERE lease.instance = instance.number) AS messages"
+    " FROM instance WHERE number <> $1 ORDER BY name, number"
+)
 _END_LEASES: Final = "WITH ended AS (DELETE FROM lease WHERE instance = $1 RETURNING 1) SELECT count(*) FROM ended"
 _END_JOB_LEASES: Final = "DELETE FROM job_lease WHERE instance = $1"
 _END_PORTIONS: Final = "SELECT end_portions($1)"
@@ -77,6 +82,15 @@ _REMOVE: Final = "DELETE FROM instance WHERE number = $1"
 _ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, SpoolError)
 
 _log = logging.getLogger("senderproxy.spool")
+
+
+@dataclass(frozen=True, slots=True)
+class OtherInstance:
+    """Another instance as its row says."""
+
+    name: str  # host and process
+    silent: float  # seconds since its last heartbeat
+    messages: int  # that it has leased
 
 
 class Instance:
@@ -96,6 +110,8 @@ class Instance:
         self.on_regained: Callable[[], None] = lambda: None
         self.is_lost = False
         self.durability = Durability.SERVER
+        self.name = f"{socket.gethostname()}/{os.getpid()}"
+        self.others: Sequence[OtherInstance] = ()  # at the last heartbeat
         self._target = target
         self._connections = connections
         self._time = time
@@ -212,8 +228,7 @@ class Instance:
 
     async def _join(self, connection: DatabaseConnection) -> None:
         """Add a row. The lock tells the others that this connection, and so this process, is alive."""
-        name = f"{socket.gethostname()}/{os.getpid()}"
-        self.number = await connection.fetchval(_ADD, name, own_process(), len(scripts()))
+        self.number = await connection.fetchval(_ADD, self.name, own_process(), len(scripts()))
         self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
 
     async def _listen(self, connection: DatabaseConnection) -> None:
@@ -250,6 +265,10 @@ class Instance:
         for row, count in zip(dead, counts, strict=True):
             why = "process ended" if row["number"] in gone else "no heartbeat" if row["silent"] else "connection closed"
             event(_log, log_events.SPOOL_LEASES_TAKEN, instance=row["name"], messages=count, why=why)
+        ended = {row["number"] for row in dead}
+        self.others = [
+            OtherInstance(row["name"], row["silent"], row["messages"]) for row in others if row["number"] not in ended
+        ]
         if dead:
             self.on_return()
 

@@ -54,7 +54,7 @@ async def migrate(owner: DatabaseTarget, service_role: str) -> tuple[int, int]:
 
     `owner`: a login that may create a schema; the tables become its own. `service_role`: gets its rights.
     """
-    connection = await connect(owner, lock_timeout="60s")
+    connection = await _connect(owner)
     try:
         await connection.execute("BEGIN")
         before, after = await _migrate(connection, service_role)
@@ -64,6 +64,16 @@ async def migrate(owner: DatabaseTarget, service_role: str) -> tuple[int, int]:
     finally:
         await connection.close(timeout=5)
     return before, after
+
+
+async def _connect(owner: DatabaseTarget) -> DatabaseConnection:
+    try:
+        return await connect(owner, lock_timeout="60s")
+    except SpoolError as error:
+        if not isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError):
+            raise
+        hint = _("Compare the password that you typed with that of role {role} on the database server (pg_hba.conf).")
+        raise SpoolError(error.message, hint=hint.format(role=owner.user)) from error
 
 
 async def _migrate(connection: DatabaseConnection, service_role: str) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from senderproxy.tracking.record import Event, HourCount, Lane, MessageRecord, Q
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Where messages are searched: the general tables, or the history. The names are those of the statements."""
+    """Tables for a search of messages: the general ones, or the history. The names are those of the statements."""
 
     message: str
     recipient: str

@@ -20,6 +20,7 @@ from senderproxy.spool.postgresql.history_rows import (
     ADD_HISTORY_WORDS,
     end_message,
     finished_at,
+    forget,
     history_recipients,
     history_row,
     history_words,
@@ -173,6 +174,7 @@ class LeasedChange:
     now: int  # milliseconds since 1970
     lanes: Sequence[tuple[int, str]] = ()
     jobs: Sequence[Row] = ()
+    leaves_history: bool = True
 
 
 async def change(connection: DatabaseConnection, number: int, lane: str, update: LeasedChange) -> None:
@@ -185,7 +187,8 @@ async def change(connection: DatabaseConnection, number: int, lane: str, update:
     await _many(connection, ADD_EVENTS, update.events)
     await _many(connection, ADD_JOBS, update.jobs)
     await connection.execute(SUM_UP, number, update.account, update.faults, update.now)
-    await end_message(connection, number)
+    if await end_message(connection, number) and not update.leaves_history:
+        await forget(connection, number, update.now)
 
 
 async def add_events(connection: DatabaseConnection, number: int, events: Sequence[Event]) -> None:

@@ -35,7 +35,7 @@ from senderproxy.spool.postgresql.health import DatabaseHealth
 from senderproxy.spool.postgresql.history import SharedHistory
 from senderproxy.spool.postgresql.hourly_limits import DatabaseHourlyLimits
 from senderproxy.spool.postgresql.incoming import SharedIncoming
-from senderproxy.spool.postgresql.instance import Instance
+from senderproxy.spool.postgresql.instance import LEASE, Instance
 from senderproxy.spool.postgresql.jobs import SharedJobs
 from senderproxy.spool.postgresql.leases import InstanceLeases, RowLease
 from senderproxy.spool.postgresql.server_time import ServerTime
@@ -105,6 +105,11 @@ class PostgresqlSpool:
         """Call the observer from now on for each commit."""
         self._observer = observer
         self._connections.on_commit = observer.committed
+
+    @property
+    def other_users(self) -> Sequence[str]:
+        """The names of the other instances that use the database: those whose leases stand."""
+        return [one.name for one in self.instance.others if one.silent < LEASE]
 
     # ---- time ----
 
@@ -201,6 +206,7 @@ class PostgresqlSpool:
                 now=now,
                 lanes=[(positions[p], str(lane)) for p, lane in update.lanes.items()],
                 jobs=[statements.job_row(job, leased.number, now) for job in update.jobs],
+                leaves_history=update.leaves_history,
             )
             await statements.change(connection, leased.number, leased.lane, change)
             await statements.add(connection, await self._incoming.new_messages(connection, update.reports))

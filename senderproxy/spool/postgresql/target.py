@@ -48,6 +48,9 @@ def tls_context(host: str, ca_file: Path | None) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except OSError as error:  # ssl.SSLError is one
         message = _("The certificates in {path} cannot be used: {reason}.")
-        raise SpoolError(message.format(path=ca_file, reason=error.strerror or error)) from error
+        unreadable = isinstance(error, ssl.SSLError)
+        reason = _("it has none that can be read") if unreadable else error.strerror or error
+        hint = _("Correct engine_ca_file under [spool].")
+        raise SpoolError(message.format(path=ca_file, reason=reason), hint=hint) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

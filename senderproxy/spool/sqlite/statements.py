@@ -115,6 +115,10 @@ OLD_HISTORY: Final = (
     " AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_by_message WHERE job.message = message.number)"
     " ORDER BY finished_at LIMIT ?"
 )
+IS_HISTORY: Final = (
+    "SELECT 1 FROM message WHERE number = ?1 AND finished_at IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM job INDEXED BY job_by_message WHERE job.message = ?1)"
+)
 DELETE_SUBJECT: Final = (
     "DELETE FROM subject WHERE message = ?",
     "DELETE FROM subject_word WHERE message = ?",
@@ -286,6 +290,7 @@ class RecipientChange:
     now: int  # milliseconds since 1970
     lanes: Sequence[tuple[int, str]] = ()
     jobs: Sequence[Row] = ()
+    leaves_history: bool = True
 
 
 @value_class
@@ -310,6 +315,7 @@ def _finish_new(connection: sqlite3.Connection, settlements: Sequence[Settlement
     """Replace new messages that are finished by their history; return the settlements of the others."""
     left: list[Settlement] = []
     finished: list[FinishedMessage] = []
+    forgotten: list[int] = []
     reports: list[NewMessage] = []
     for one in settlements:
         number, change = one.message.number, one.change
@@ -317,15 +323,22 @@ def _finish_new(connection: sqlite3.Connection, settlements: Sequence[Settlement
         if row is None:
             left.append(one)
         elif _finishes(change, new_messages.addresses_of(row)):
-            finished.append(_after(connection, row, change))
+            if change.leaves_history:
+                finished.append(_after(connection, row, change))
+            else:
+                forgotten.append(number)
             reports += change.reports
         else:
             generalise(connection, number)
             left.append(one)
-    if finished:
+    if finished or forgotten:
         add(connection, reports)  # while the messages are there: none of them has its id
-        _write_rows(connection, new_messages.DELETE_ALL, [(message.number,) for message in finished])
+        ended = [*(message.number for message in finished), *forgotten]
+        _write_rows(connection, new_messages.DELETE_ALL, [(number,) for number in ended])
         history_packs.write(connection, finished)
+        for number in forgotten:
+            for statement in DELETE_SUBJECT:
+                connection.execute(statement, (number,))
     return left
 
 
@@ -372,6 +385,10 @@ def _settle_general(connection: sqlite3.Connection, settlements: Sequence[Settle
     _write_rows(connection, SUM_UP, [(number, change.account, change.faults) for number, change in changes])
     _write_rows(connection, FINISH, [(number, change.now) for number, change in changes])
     _write_rows(connection, DROP_CONTENTS, [(number,) for number, _ in changes])
+    for number, change in changes:
+        if not change.leaves_history and connection.execute(IS_HISTORY, (number,)).fetchone() is not None:
+            for statement in DELETE_MESSAGE:
+                connection.execute(statement, (number,))
 
 
 def _move(connection: sqlite3.Connection, message: LeasedMessage, change: RecipientChange) -> None:

@@ -280,6 +280,7 @@ class SqliteSpool:
             now=now,
             lanes=[(positions[p], str(lane)) for p, lane in update.lanes.items()],
             jobs=[job_row(job, message.number, now) for job in update.jobs],
+            leaves_history=update.leaves_history,
         )
 
         def done(file_is_unused: bool) -> bool:
@@ -359,6 +360,11 @@ class SqliteSpool:
     async def counts_by_hour(self, since: datetime) -> Sequence[HourCount]:
         """Counts of recipients by hour of reception and status."""
         return await self._reader.run(lambda connection: search.counts_by_hour(connection, since))
+
+    @property
+    def other_users(self) -> Sequence[str]:
+        """None: the folder is locked."""
+        return ()
 
     def last_clock_step(self) -> tuple[timedelta, datetime] | None:
         """The size and the time of the last step of the clock while it is open."""

@@ -13,22 +13,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from senderproxy.accounts.editor import AccountEditor
-from senderproxy.accounts.oauth_application import Flow, StoredApplication
-from senderproxy.accounts.record import Grant, StoredAccount, own_first
-from senderproxy.accounts.unlock import make_key_file, unlock_method
-from senderproxy.accounts.usable_application import to_record
-from senderproxy.accounts.vault_accounts import VaultAccounts
+from senderproxy.accounts.unlock import unlock_method
 from senderproxy.cli import check, check_addresses
-from senderproxy.cli.check_local import check_vault
 from senderproxy.cli.common import SERVICE_USER
-from senderproxy.cli.findings import Level
-from senderproxy.config.model import Config
 from senderproxy.dns_client.client import DnsClient
 from senderproxy.log_events import Severity
-from senderproxy.mail.address import parse_address
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
-from senderproxy.routing.account import Account
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.tracking.timeline import format_time
 from tests.senderproxy.cli.conftest import Office, service_status
@@ -52,33 +42,6 @@ def test_without_a_failed_check_the_exit_code_is_0_and_every_login_was_tried_onc
     assert "ok       service: it is running since" in ended.out
     assert ended.out.endswith("No check failed.\n")
     assert len(office.simulator.logins()) == 2
-
-
-def test_refresh_tokens_in_a_vault_of_several_machines_are_an_advice(tmp_path: Path) -> None:
-    make_key_file(tmp_path / "vault.key")
-    key = unlock_method(f"key-file:{tmp_path / 'vault.key'}", None)
-    AccountEditor.create(tmp_path / "accounts.vault", key)
-    with AccountEditor.open(tmp_path / "accounts.vault", key) as editor:
-        for name, flow in (("person", Flow.CONSENT), ("alone", Flow.APPLICATION)):
-            url = "https://login.firma.example/token"
-            application = StoredApplication(name, flow, "office", "client-1", token_url=url, secret="geheim-s")
-            editor.put_record(to_record(application))
-            address = parse_address(f"{name}@firma.example")
-            account = Account(f"{name}-1", str(address), "ionos-de", address, own_first(str(address), []))
-            editor.put(StoredAccount(account, "geheim-r" if flow is Flow.CONSENT else "", Grant(name, f"grant-{name}")))
-        editor.save()
-    accounts = VaultAccounts.open(tmp_path / "accounts.vault", key)
-    vault = {"path": "database", "unlock": "passphrase"}
-    spool = {"engine": "postgresql://senderproxy@localhost/mail"}
-    identity = {"hostname": "mail.firma.example"}
-    config = Config.model_validate({"identity": identity, "vault": vault, "spool": spool})
-    advice, _ok = check_vault(accounts, config)
-    assert (advice.level, advice.message) == (
-        Level.ADVICE,
-        "refresh tokens that several machines would use: person-1",
-    )
-    config = Config.model_validate({"identity": identity, "vault": vault | {"path": "accounts.vault"}})
-    assert [finding.level for finding in check_vault(accounts, config)] == [Level.OK]
 
 
 def test_offline_no_provider_is_contacted(office: Office, served: None) -> None:

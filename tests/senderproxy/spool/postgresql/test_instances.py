@@ -62,6 +62,33 @@ async def take_over(databases: Databases, spool: PostgresqlSpool, dead: Postgres
             databases.sql(LATER)
 
 
+async def test_each_instance_knows_the_others_and_which_of_them_is_silent(
+    databases: Databases, clock: StillClock
+) -> None:
+    target = databases.new()
+    async with opened(target, clock) as one:
+        assert one.instance.others == []
+        async with opened(target, clock) as two:
+            await two.accept(arrival("a1"), arrival("a2"))
+            assert len(await two.claim(ANNA, 2)) == 2
+            await one.instance.look()
+            (other,) = one.instance.others
+            assert (other.name, other.messages, other.silent < 25) == (two.instance.name, 2, True)
+            assert one.other_users == [two.instance.name]
+            databases.sql(
+                f"UPDATE senderproxy.instance SET alive_until = clock_timestamp() - interval '10 seconds'"
+                f" WHERE number = {two.instance.number}"
+            )
+            assert two.instance._beating is not None
+            two.instance._beating.cancel()  # so that it stays silent
+            await one.instance.look()
+            (other,) = one.instance.others
+            assert 40 <= other.silent < 100
+            assert one.other_users == []
+        await one.instance.look()
+        assert one.instance.others == []
+
+
 async def test_two_instances_never_have_the_same_message(databases: Databases, clock: StillClock) -> None:
     target = databases.new()
     async with opened(target, clock) as one, opened(target, clock) as two:

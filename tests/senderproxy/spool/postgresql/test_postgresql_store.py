@@ -1,5 +1,6 @@
 """The store in PostgreSQL beyond the port: contents, damage, history, tables, roles, plans, what survives."""
 
+import asyncio
 import os
 import shutil
 import ssl
@@ -14,7 +15,7 @@ from senderproxy.mail.message import Message
 from senderproxy.relay.ports import Arrival, SpoolError, SpoolUpdate
 from senderproxy.spool.postgresql import claims, history, migrations, store
 from senderproxy.spool.postgresql.connections import connect
-from senderproxy.spool.postgresql.durability import Durability, inspect_database
+from senderproxy.spool.postgresql.durability import DatabaseInspection, Durability, inspect_database
 from senderproxy.spool.postgresql.migrations import migrate
 from senderproxy.spool.postgresql.target import DatabaseTarget, tls_context
 from senderproxy.tracking.record import Query, RecipientStatus
@@ -22,9 +23,9 @@ from tests.fakes.arrivals import DELIVERED, arrival
 from tests.fakes.still_clock import StillClock
 from tests.peers.certificates import Authority
 from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql, running_standby
-from tests.peers.process import private_folder
+from tests.peers.process import private_folder, wait_until
 from tests.ports.test_spool import ANNA, CARL
-from tests.senderproxy.spool.postgresql.open_spool import Databases, opened
+from tests.senderproxy.spool.postgresql.open_spool import Databases, opened, running_databases
 
 
 @pytest.fixture
@@ -184,6 +185,18 @@ async def test_a_migration_waits_for_old_instances_and_new_tables_for_new_progra
         )
 
 
+def test_a_standby_that_commits_wait_for_in_vain_is_found() -> None:
+    with running_databases("fsync=on") as databases, running_standby(databases.server) as standby:
+
+        def inspected() -> DatabaseInspection:
+            return asyncio.run(inspect_database(databases.target()))
+
+        found = inspected()
+        assert (found.durability, found.lacks_standby) == (Durability.STANDBY, False)
+        standby.kill()
+        wait_until(lambda: inspected().lacks_standby, "the standby is missed", 60)
+
+
 async def test_what_survives_is_said_as_the_server_is_set(databases: Databases, clock: StillClock) -> None:
     target = databases.new()
     async with opened(target, clock) as spool:
@@ -242,9 +255,13 @@ async def test_a_password_is_sent_to_the_server_of_the_certificate_and_to_no_oth
     assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
     await connection.close()
     assert "geheim" not in repr(target("localhost", ca_file))
-    for wrong in (target("127.0.0.1", ca_file), target("localhost", None)):
-        with pytest.raises(SpoolError, match="certificate verify failed"):
+    for wrong, hint in (
+        (target("127.0.0.1", ca_file), "the name that the certificate has"),
+        (target("localhost", None), "engine_ca_file"),
+    ):
+        with pytest.raises(SpoolError, match="certificate is not valid") as refused:
             await connect(wrong)
+        assert hint in refused.value.hint
 
 
 async def test_a_server_without_tls_gets_no_password(databases: Databases) -> None:
