@@ -11,11 +11,11 @@ import pytest
 from senderproxy.simulator.server import Simulator
 from tests.crash.members import Member
 from tests.fakes.connection_limit import ConnectionLimit
-from tests.journeys.test_postgresql import running_simulator
 from tests.peers.packages import POSTGRESQL
-from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_postgresql
+from tests.peers.postgresql import SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.senderproxy import VaultAccount
+from tests.peers.simulated_provider import running_simulator
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -76,12 +76,11 @@ class Setting:
 @pytest.fixture
 def setting() -> Iterator[Setting]:
     with (
-        running_postgresql() as server,
+        running_database() as server,
         running_simulator(*ACCOUNTS) as simulator,
         reserved_ports(2) as ports,
         ExitStack() as things,
     ):
-        server.sql(f"CREATE DATABASE mail OWNER {OWNER}")
         limit = ConnectionLimit(CONNECTIONS)
         simulator.script, limit.simulator = limit, simulator
         setting = Setting(server, simulator, limit, queues=ports)
