@@ -30,13 +30,13 @@ MESSAGE = (
 WARM_UP = 10  # messages: the session, the caches
 COUNTED = 20
 
-# Calls of our functions and coroutines on the event loop's thread, each resumption of a coroutine too: about 650 in
-# pass-through and 824 through the queue on Python 3.11 (the fewest of twenty messages; they differ by two), and 3 % more.
-LIMITS = {"office": 670, "devices": 848}
+# Calls of our functions and coroutines on the event loop's thread, each resumption of a coroutine too: about 638 in
+# pass-through and 822 through the queue on Python 3.11 (the fewest of twenty messages; they differ by two), and 3 % more.
+LIMITS = {"office": 657, "devices": 847}
 STRAIGHT = 200  # messages on the straight path
-STRAIGHT_LIMIT = 367  # calls of our functions for each, on average
+STRAIGHT_LIMIT = 350  # calls of our functions for each, on average
 CONNECTIONS = 50  # with greeting, EHLO, one usual message and QUIT
-CONNECTION_LIMIT = 505  # calls of our functions for each, its message included, on average
+CONNECTION_LIMIT = 487  # calls of our functions for each, its message included, on average
 
 
 @asynccontextmanager
