@@ -13,7 +13,7 @@ from senderproxy.control.client import ask
 from senderproxy.control.protocol import Verb, new_request
 from senderproxy.errors import SenderproxyError
 from tests.journeys.test_oauth import ANNA, KASSE, MAILBOXES, Place
-from tests.journeys.test_vault_in_database import RELOADED, Machine
+from tests.journeys.test_vault_in_database import Machine
 from tests.peers.oauth_server import OAuthServer
 from tests.peers.packages import DOVECOT, POSTFIX, POSTGRESQL
 from tests.peers.postgresql import PostgresqlServer, running_database
@@ -90,9 +90,13 @@ def setting() -> Iterator[Setting]:
         things.enter_context(first)
         things.enter_context(second)
         setting = Setting(server, provider, database, (first, second))
-        before = second.log().count(RELOADED)
         setting.place(0).add_anna()
-        wait_until(lambda: second.log().count(RELOADED) >= before + 2, "both have the account", peer=second)
+        status = new_request(Verb.STATUS)
+        wait_until(
+            lambda: len(ask(second.folder / "control", status, seconds=60)["accounts"]) == 2,
+            "both have the account",
+            peer=second,
+        )
         yield setting
         for number in (0, 1):
             setting.place(number).look_for_secrets(setting.machines[number].log())

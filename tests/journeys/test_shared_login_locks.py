@@ -115,6 +115,14 @@ def test_a_name_and_a_host_that_guess_at_one_service_are_locked_at_the_other(set
     assert setting.log_in(1, OFFICE, WRONG, "other") == REFUSED
     setting.machines[1].restart()
     assert setting.log_in(1, OFFICE, PASSWORD) == LOCKED
+    first, second = setting.machines
+
+    def names_both() -> bool:
+        found = ask(first.folder / "control", new_request(Verb.STATUS), seconds=60)["queue"]["instances"]
+        shown = {int(one["name"].rpartition("/")[2]): one["this"] for one in found}
+        return shown == {first.pid: True, second.pid: False}
+
+    wait_until(names_both, "the status of one names both", peer=first)
 
 
 def test_failures_at_both_services_count_together_until_a_login_at_one_of_them(setting: Setting) -> None:

@@ -229,6 +229,7 @@ IN_PROGRESS = {
     "spool.postgresql.connections.Connections._idle": "a connection; COUNT",
     "spool.postgresql.connections.Connections._tasks": "a transaction; its callers",
     "spool.postgresql.connections.Connections._used": "a connection; COUNT",
+    "spool.postgresql.instance.Instance.others": "an instance that shares the database",
     "spool.postgresql.jobs.SharedJobs._numbers": "a job with a lease: its attempt",
     "spool.postgresql.leases.InstanceLeases._by_id": "a message with a lease: an attempt, or a change by the operator",
     "spool.postgresql.leases.InstanceLeases._returns": "a lease that is given back; as _by_id",
