@@ -25,12 +25,11 @@ _SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread computes while another
 def tune_interpreter() -> None:
     """Apply the settings, once all components are loaded: their objects are never collected from then on.
 
-    A message leaves no reference cycles, so collections find little. Memory that only the start needed is returned.
+    A message leaves no reference cycles, so collections find little.
     """
     _limit_reads()
     free_closed_transports()
     gc.collect()
-    _return_free_memory()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _GENERATIONS, _GENERATIONS)
     sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -40,14 +39,10 @@ def return_memory() -> None:
     """Collect garbage, then return free memory to the operating system. For an idle service, not on its event loop.
 
     The collection holds Python's lock, so that a client that arrives meanwhile waits; of a large heap only the young
-    objects are collected.
+    objects are collected. glibc keeps free memory; other C libraries have no `malloc_trim` and return it themselves.
+    malloc_trim(3).
     """
     gc.collect(1 if sys.getallocatedblocks() > _LARGE_HEAP else 2)
-    _return_free_memory()
-
-
-def _return_free_memory() -> None:
-    """glibc keeps free memory; other C libraries have no `malloc_trim` and return it themselves. malloc_trim(3)."""
     if _malloc_trim is not None:
         _malloc_trim(0)
 

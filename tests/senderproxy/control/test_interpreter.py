@@ -101,8 +101,6 @@ def test_free_memory_is_returned_to_the_system() -> None:
     [without] = _run(_RETURN.format(call="gc.collect()"))
     [after] = _run(_RETURN.format(call="return_memory()"))
     assert int(after) > 60_000_000
-    [after_start] = _run(_RETURN.format(call="tune_interpreter()"))
-    assert int(after_start) > 60_000_000
     assert int(without) < int(after) - 20_000_000
 
 
