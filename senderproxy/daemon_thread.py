@@ -1,7 +1,6 @@
 """Thread that ends with the process, with a bounded start.
 
-Guarantees: `start` returns or raises within 2 seconds: the event loop may have to wait for it. A thread that begins
-later than that ends at once.
+Guarantees: `start` returns or raises within 5 seconds. A thread that begins later than that ends at once.
 Not here: a queue of calls for threads (worker_threads).
 """
 
@@ -9,14 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-_SECONDS: Final = 2.0  # for the beginning of the thread
+_SECONDS: Final = 5.0  # for the beginning of the thread
 
 
 class _Sign(threading.Event):
     """The sign of a thread that it has begun. `Thread.start` waits for it without a limit."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """See threading.Event; two seconds at most."""
+        """See threading.Event; five seconds at most."""
         return super().wait(_SECONDS if timeout is None else timeout)
 
 

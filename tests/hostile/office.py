@@ -149,8 +149,8 @@ class HostileOffice:
         assert not missing
         doubled = {number: count for number, count in self._arrived().items() if count > 1}
         assert may_double or not doubled
-        long = [
-            line for line in self.blocks() if (found := re.search(r"seconds=([\d.]+)", line)) and float(found[1]) > 5
+        long = [  # without memory, the start of a thread takes five seconds before it fails
+            line for line in self.blocks() if (found := re.search(r"seconds=([\d.]+)", line)) and float(found[1]) > 6
         ]
         assert not long, long
 
