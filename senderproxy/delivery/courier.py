@@ -180,6 +180,7 @@ class SmtpCourier(Courier):
         self._dialogues = _Dialogues()
         self._begun: dict[str, BegunAttempt] = {}  # by tag: `deliver` goes on with these
         self._closing = False
+        self.is_direct = True  # a usual transaction goes on in the callback of each reply, not in its task
         self.observers = AccountObservers()
         self.shared_limits: SharedLimits | None = None  # None: no other instance uses the accounts
         self.shared_connections: SharedConnections | None = None  # None: the same, or the database is not open
@@ -433,7 +434,12 @@ class SmtpCourier(Courier):
             carried = pooled.message_count
             try:
                 result = await pooled.session.transact(
-                    envelope, message, warm=pooled.warm, names=names, begun=transaction
+                    envelope,
+                    message,
+                    warm=pooled.warm,
+                    names=names,
+                    begun=transaction,
+                    direct=self.is_direct and pooled.warm and transaction is None,
                 )
             except BaseException:
                 state.pool.release(pooled)

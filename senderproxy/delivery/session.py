@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from senderproxy.aio import PIECE_OCTETS, fair_share
@@ -141,18 +142,28 @@ class Session:
         names: Sequence[str] = (),
         cause_of: CauseOf = cause_of,
         begun: DirectTransaction | None = None,
+        direct: bool = False,
     ) -> Completed | Interrupted:
         """Send the message.
 
         `warm`: the session has carried another message and may be dead, so the first timeout is short. `names`: login
         and author; a refusal that names one of them, or the reverse-path, is about us. `cause_of`: the rules for the
-        causes of replies. `begun`: this transaction, as far as `begin` has brought it.
+        causes of replies. `begun`: this transaction, as far as `begin` has brought it. `direct`: begin it here, if it
+        is usual; only on a warm session.
         """
         circumstances = Circumstances(Stage.MAIL, reused=warm, ours=(*names, str(envelope.reverse_path)))
         progress = _Progress(circumstances, cause_of)
-        if begun is not None:
-            progress.sent.extend(begun.hand_over())
         try:
+            if direct:
+                assert warm
+                answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+                begun = self.begin(envelope, message, partial(_set_answer, answer))
+                if begun is not None and (accepting := await _answer_of(begun, answer)) is not None:
+                    self.message_count += 1
+                    outcome = classify.outcome(accepting, _AT_DOT, self.smarthost.host, cause_of)
+                    return Completed(dict.fromkeys(envelope.recipients, outcome), (), accepting)
+            if begun is not None:
+                progress.sent.extend(begun.hand_over())
             return await self._dialogue(envelope, message, progress)
         except SessionEnded as end:
             return _interrupted(end, progress)
@@ -395,6 +406,27 @@ class _Progress:
         return replace(self.circumstances, stage=stage, theirs=tuple(map(str, recipients)))
 
 
+def _set_answer(answer: "asyncio.Future[Reply | None]", accepting: Reply | None) -> None:
+    if not answer.done():  # the caller may have been cancelled just now
+        answer.set_result(accepting)
+
+
+async def _answer_of(transaction: DirectTransaction, answer: "asyncio.Future[Reply | None]") -> Reply | None:
+    """The reply that accepts the message for all recipients; None: the dialogue goes on with the transaction.
+
+    A cancellation after the final dot has no effect: the dialogue waits for the reply.
+    """
+    transaction.start()
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if not transaction.dot_written:
+            raise
+        return None
+    finally:
+        transaction.stop()
+
+
 def _interrupted(end: SessionEnded, progress: _Progress) -> Interrupted:
     replies: tuple[ClassifiedReply, ...] = ()
     if end.upstream_reply is not None and end.upstream_reply.code >= 400:
@@ -410,6 +442,8 @@ def _direct_steps(
     if extensions.size_limit is not None and message.size > extensions.size_limit:
         return None
     if not extensions.eight_bit and not _is_ascii(message):
+        return None
+    if message.body.disk is not None or message.size > _BLOCK:
         return None
     (content, is_whole), *others = _blocks(message)
     commands = [_mail_command(extensions, envelope, message), *(f"RCPT TO:<{path}>" for path in envelope.recipients)]

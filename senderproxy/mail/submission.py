@@ -41,3 +41,9 @@ class Submission:
     received_at: datetime  # aware, UTC; time of the last octet
     report_on: str | None = None  # the id of the message that this report is about; no report is sent about a report
     carrier: str | None = None  # the id of the account that must send it; None: routing decides
+
+    def with_message(self, message: Message) -> "Submission":
+        """A copy with this message."""
+        return Submission(
+            self.id, self.listener, self.client, self.envelope, message, self.received_at, self.report_on, self.carrier
+        )

@@ -156,6 +156,13 @@ class RelayIntake:
         log_answer(self.observer, submission, decision, answer, log_events.MESSAGE_DELIVERED, seconds)
         return answer
 
+    async def queue_decided(self, submission: Submission, decision: Decision, started: float) -> Reply:
+        """The end of `accept` in queue mode, for a message that is no automatic one."""
+        answer = await self._queue(submission, decision)
+        seconds = self._clock.monotonic() - started
+        log_answer(self.observer, submission, decision, answer, log_events.MESSAGE_QUEUED, seconds)
+        return answer
+
     async def continue_attempt(
         self, submission: Submission, decision: Decision, handling: Handling, started: float
     ) -> Reply:

@@ -196,7 +196,7 @@ class Lease:
     ends_in: timedelta | None = None  # from the claim on; None: it ends with the process that has it
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Claim:
     """Leased recipients of a message: nothing else attempts or changes them until they are settled.
 

@@ -9,6 +9,7 @@ RFC 5321 section 4.5.4.1.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -45,6 +46,7 @@ from senderproxy.translation import N_
 
 _log = logging.getLogger("senderproxy.relay")
 
+_WORST_FIRST: Final = (Failed, Deferred, Delivered)
 FAULTS_LIMIT: Final = 3  # internal errors in a row on one message after which it is held
 
 
@@ -300,26 +302,21 @@ async def _joined(attempt: "asyncio.Task[Outcomes]") -> Outcomes:
 
 def _log_attempt(message_id: str, account: str, outcomes: Outcomes, seconds: float) -> None:
     """One line for each attempt, with the reply of the worst outcome."""
-    counts = {
-        name: sum(isinstance(outcome, kind) for outcome in outcomes.values())
-        for name, kind in (("delivered", Delivered), ("deferred", Deferred), ("failed", Failed))
-    }
-    worst = next(
-        outcome.reply
-        for kind in (Failed, Deferred, Delivered)
-        for outcome in outcomes.values()
-        if isinstance(outcome, kind)
-    )
+    counts: Counter[type[Outcome]] = Counter(map(type, outcomes.values()))
+    worst_kind = next(kind for kind in _WORST_FIRST if counts[kind])
+    worst = next(outcome.reply for outcome in outcomes.values() if type(outcome) is worst_kind)
     kind = log_events.QUEUE_ATTEMPT_DELIVERED
-    if counts["delivered"] != len(outcomes):
-        kind = log_events.QUEUE_ATTEMPT_PARTIAL if counts["delivered"] else log_events.QUEUE_ATTEMPT_FAILED
+    if counts[Delivered] != len(outcomes):
+        kind = log_events.QUEUE_ATTEMPT_PARTIAL if counts[Delivered] else log_events.QUEUE_ATTEMPT_FAILED
     event(
         _log,
         kind,
         fault=None,
         id=message_id,
         account=account,
-        **{name: count for name, count in counts.items() if count},
+        delivered=counts[Delivered] or None,
+        deferred=counts[Deferred] or None,
+        failed=counts[Failed] or None,
         ways="; ".join(dict.fromkeys(filter(None, outcomes.sent_by.values())))
         if isinstance(outcomes, RoutedOutcomes)
         else None,

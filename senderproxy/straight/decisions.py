@@ -6,7 +6,6 @@ and only if the one address in From found its account: then nothing else can lea
 Not here: the check that nothing else in the header matters (straight.usual_header).
 """
 
-from dataclasses import replace
 from typing import Final, TypeAlias
 
 from senderproxy.mail.address import Address
@@ -14,7 +13,7 @@ from senderproxy.mail.author import MailboxError, read_mailboxes
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, Rules
-from senderproxy.rewriting.plan import Discard
+from senderproxy.rewriting.plan import Discard, RewritePlan
 from senderproxy.routing.directory import AccountDirectory, MatchTier
 from senderproxy.routing.route import AddressSource, Refusal
 
@@ -84,5 +83,5 @@ def usual_decision(decision: Decision | Refusal | Discard, key: Key) -> Decision
 
 
 def for_message(decision: Decision, envelope: Envelope) -> Decision:
-    """A remembered decision for this message: its plan has the envelope of another one."""
-    return replace(decision, plan=replace(decision.plan, envelope=envelope))
+    """A remembered decision for this message: its plan has the envelope of another one, and no changes."""
+    return Decision(decision.route, RewritePlan(envelope), decision.report_to, decision.is_internal)

@@ -1,14 +1,14 @@
-"""One message on the straight path, from the first octet to its upstream until its reply.
+"""One message on the straight path, from the first octet to its upstream, or to the spool, until its reply.
 
 Guarantees: `ended` is called once, whatever happens: with the reply, with the internal error, or with None for a
 message that was interrupted by a stop. What is not a success, and a wait that is too long for the client, becomes a
-task of the general path, which goes on with the same transaction.
+task of the general path, which goes on with the same transaction; to the spool, each message is a task.
 Not here: the choice of the messages (straight.path), the transaction (delivery.direct_transaction), what a client gets
 (listener).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,7 +39,7 @@ class StraightMessage:
     """The message; listener.connections.Transaction."""
 
     __slots__ = (
-        "_clock", "_counts", "_decision", "_ended", "_handling", "_intake", "_is_running", "_message", "_patience",
+        "_clock", "_counts", "_decision", "_ended", "_handling", "_intake", "_is_cancellable", "_message", "_patience",
         "_relay", "_started", "_task", "attempt", "submission",
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ class StraightMessage:
         self._ended = ended
         self._started = clock.monotonic()
         self._task: asyncio.Task[Reply] | None = None
-        self._is_running = False  # the task has begun
+        self._is_cancellable = False  # the task: nothing depends on its beginning
         self.attempt: BegunAttempt | None = None
 
     def start(self, attempt: BegunAttempt) -> None:
@@ -80,6 +80,12 @@ class StraightMessage:
             attempt.transaction.start()
         except SessionEnded:
             self._go_on()
+
+    def queue(self) -> None:
+        """Store the message, in a task."""
+        decision = for_message(self._decision, self.submission.envelope)
+        self._is_cancellable = True
+        self._run(self._intake.queue_decided(self.submission, decision, self._started))
 
     def answered(self, accepting: Reply | None) -> None:
         """The end of the transaction: see `delivery.session.Session.begin`."""
@@ -121,11 +127,14 @@ class StraightMessage:
         self._counts.handed_over += 1
         assert self.attempt is not None
         self.attempt.continue_in_deliver()
-        self._task = asyncio.get_running_loop().create_task(self._continue())
+        self._run(self._continue())
+
+    def _run(self, ending: Coroutine[object, object, Reply]) -> None:
+        self._task = asyncio.get_running_loop().create_task(ending)
         self._task.add_done_callback(self._task_ended)
 
     async def _continue(self) -> Reply:
-        self._is_running = True
+        self._is_cancellable = True
         assert self.attempt is not None
         decision = for_message(self._decision, self.submission.envelope)
         try:
@@ -134,9 +143,9 @@ class StraightMessage:
             self.attempt.abandon()
 
     def _cancel_task(self) -> None:
-        """Cancel the task, but not before it has begun: the transaction needs somebody who ends it."""
+        """Cancel the task, but not before it has taken over the transaction: that needs somebody who ends it."""
         assert self._task is not None
-        if self._is_running:
+        if self._is_cancellable:
             self._task.cancel()
         else:
             asyncio.get_running_loop().call_soon(self._cancel_task)

@@ -2,7 +2,7 @@
 
 Guarantees: `take` decides before the first octet to an upstream, and what it does not take has changed nothing: the
 general path makes its own decision. It takes a message only if it leaves as it is, by the account of its author alone,
-on an idle session of that account, with room in every limit.
+and in pass-through on an idle session of that account, with room in every limit.
 Not here: reception (listener), the end of a message (straight.message).
 """
 
@@ -35,7 +35,7 @@ class StraightPath:
     def __init__(
         self, accounts: Accounts, courier: SmtpCourier, relay: MessageRelay, intake: RelayIntake, clock: Clock
     ) -> None:
-        self.is_on = True
+        self._is_on = True
         self.counts = StraightCounts()
         self._accounts = accounts
         self._courier = courier
@@ -46,6 +46,15 @@ class StraightPath:
         self._patience = PatienceSweeper()
         self._rules: Rules | None = None
         self._has_usual_rules = False  # with `_rules`
+
+    @property
+    def is_on(self) -> bool:
+        """False: every message takes the general path, and its transaction with the upstream too."""
+        return self._is_on
+
+    @is_on.setter
+    def is_on(self, value: bool) -> None:
+        self._is_on = self._courier.is_direct = value
 
     def of_client(self, listener: str, client: Client) -> "ClientPath | None":
         """The path for the messages of this client; None if none of them is usual."""
@@ -59,10 +68,9 @@ class StraightPath:
         if rules is not self._rules:
             self._rules = rules
             self._has_usual_rules = not (rules.footers or rules.recipient_routes or rules.senders.srs)
-        if not self.is_on or not self._has_usual_rules or self._relay.dkim.ring is not None:
+        if not self._is_on or not self._has_usual_rules or self._relay.dkim.ring is not None:
             return None
-        handling = self._intake.handling.get(listener)
-        return handling if handling is not None and handling.mode is Mode.PASS_THROUGH else None
+        return self._intake.handling.get(listener)
 
     def decide(self, decisions: ClientDecisions, key: Key, submission: Submission) -> Decision | None:
         """Decide about a message, and remember the decision."""
@@ -88,8 +96,9 @@ class StraightPath:
     def begin(
         self, submission: Submission, decision: Decision, handling: Handling, ended: Ended
     ) -> StraightMessage | None:
-        """Begin the message; None if its account has no idle session for it, or no room in a limit."""
-        leaving = self._relay.stamped(submission, submission.message)
+        """Begin the message; None if it passes through and its account has no idle session, or no room in a limit."""
+        is_queued = handling.mode is Mode.QUEUE
+        leaving = submission.message if is_queued else self._relay.stamped(submission, submission.message)
         message = StraightMessage(
             self._relay,
             self._intake,
@@ -102,6 +111,10 @@ class StraightPath:
             handling,
             ended,
         )
+        if is_queued:
+            self.counts.taken += 1
+            message.queue()
+            return message
         attempt = self._courier.begin(decision.route, submission.envelope, leaving, submission.id, message.answered)
         if attempt is None:
             return None

@@ -4,8 +4,6 @@ Guarantees: the report neither blocks nor raises, whatever the state of the disk
 Not here: refusals themselves (spool.sqlite.writer, spool.sqlite.free_space), their words in `status` (service.status).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from senderproxy.clock import Clock
@@ -21,7 +19,7 @@ _FULL: Final = 600.0  # seconds for which a full disk is reported after the last
 
 
 class DiskHealth:
-    """The last error of a write, and the state of the disk."""
+    """The last error of a write, and the state of the disk; a context manager around each write."""
 
     def __init__(self, writer: Writer, thread: SpoolThreads, clock: Clock) -> None:
         """`thread`: for calls that may block."""
@@ -31,15 +29,15 @@ class DiskHealth:
         self._error: SpoolError | None = None  # of the last write
         self._error_at = 0.0  # monotonic seconds
 
-    @contextmanager
-    def watch(self) -> Iterator[None]:
+    def __enter__(self) -> None:
+        """Begin a write."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """Note the outcome of a write; its error is raised as it is."""
-        try:
-            yield
-        except SpoolError as error:
+        if error is None:
+            self._error = None
+        elif isinstance(error, SpoolError):
             self._error, self._error_at = error, self._clock.monotonic()
-            raise
-        self._error = None
 
     def is_disturbed(self) -> bool:
         """True if the last write failed or takes too long. Cheap, for a frequent look."""

@@ -199,7 +199,7 @@ class Incoming:
         """The claim on a new message, with its content in the spool."""
         submission = arrival.submission
         if content.body is not None:
-            submission = replace(submission, message=Message(submission.message.header, content.body))
+            submission = submission.with_message(Message(submission.message.header, content.body))
         waiting = {
             path: state if state.due_in is None else replace(state, due_in=None)
             for path, state in arrival.states.items()

@@ -209,6 +209,8 @@ def summarise(states: Sequence[Row]) -> Summary:
     """The summary of all recipients; `states` are rows of STATE_COLUMNS."""
     if len(states) == 1 and states[0][0] not in _UNFINISHED:
         return _FINISHED  # nearly every message that passed through
+    if len(states) == 1 and states[0][0] == "waiting":  # and nearly every queued one
+        return Summary(1, 0, states[0][1], None if states[0][5] else 1)
     waiting = [columns for columns in states if columns[0] == "waiting"]
     return Summary(
         waiting=len(waiting),

@@ -115,6 +115,7 @@ class RecordingSpool(MemorySpool):
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Any:
         for arrival in arrivals:
             self._record.append((round(self._clock.monotonic(), 5), f"accept {leased} {_words(arrival)}"))
+        await asyncio.sleep(0.0021)  # the time of a sync
         return await super().accept(*arrivals, leased=leased)
 
     async def settle(self, claim: Any, verdict: Any) -> None:
@@ -342,9 +343,11 @@ class StraightOffice:
         )
         self.courier.observers.healthy = self.runner.account_can_send
         deferral = draw.choice((OnDeferral.DEFER, OnDeferral.QUEUE))
-        handling = Handling(Mode.PASS_THROUGH, deferral, 240.0)
+        mode = Mode.QUEUE if random.Random(f"mode/{seed}").random() < 0.3 else Mode.PASS_THROUGH
+        handling = Handling(mode, deferral, 240.0)
         self.intake = RelayIntake(self.relay, self.spool, self.runner, reports, self.clock, {"office": handling})
         self.path = StraightPath(self.accounts, self.courier, self.relay, self.intake, self.clock)
+        self.path.is_on = straight
         clients = (ClientSettings(networks=("192.168.1.66/32",), senders=("bert@firma.example",)),)  # type: ignore[arg-type]
         chosen = settings(
             name="office",
@@ -419,7 +422,7 @@ class StraightOffice:
             case "half-close":
                 transport.feed_end()
             case "switch":
-                self.path.is_on = not self.path.is_on
+                self.path.is_on = self._straight and not self.path.is_on
             case "pause-account" if (state := self.courier._states.get("anna")) is not None:
                 state.record(LimitReached(reply(450, "4.7.1", "limit"), "v1"))
 
