@@ -608,7 +608,7 @@ class DeliverySettings(Section):
     )
     straight_path: Flag = Field(
         default=True,
-        description="Usual messages in pass-through take a shorter way through the program, which needs less CPU time."
+        description="Usual messages take a shorter way through the program, which needs less CPU time."
         " What is sent and replied is the same; `false` is for the search for an error.",
     )
 

@@ -439,7 +439,7 @@ class SmtpCourier(Courier):
                     warm=pooled.warm,
                     names=names,
                     begun=transaction,
-                    direct=self.is_direct and pooled.warm and transaction is None,
+                    direct=self.is_direct and transaction is None,
                 )
             except BaseException:
                 state.pool.release(pooled)

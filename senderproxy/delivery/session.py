@@ -149,15 +149,14 @@ class Session:
         `warm`: the session has carried another message and may be dead, so the first timeout is short. `names`: login
         and author; a refusal that names one of them, or the reverse-path, is about us. `cause_of`: the rules for the
         causes of replies. `begun`: this transaction, as far as `begin` has brought it. `direct`: begin it here, if it
-        is usual; only on a warm session.
+        is usual.
         """
         circumstances = Circumstances(Stage.MAIL, reused=warm, ours=(*names, str(envelope.reverse_path)))
         progress = _Progress(circumstances, cause_of)
         try:
             if direct:
-                assert warm
                 answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
-                begun = self.begin(envelope, message, partial(_set_answer, answer))
+                begun = self.begin(envelope, message, partial(_set_answer, answer), warm=warm)
                 if begun is not None and (accepting := await _answer_of(begun, answer)) is not None:
                     self.message_count += 1
                     outcome = classify.outcome(accepting, _AT_DOT, self.smarthost.host, cause_of)
@@ -174,14 +173,14 @@ class Session:
             self._protocol.stage = Stage.IDLE
 
     def begin(
-        self, envelope: Envelope, message: Message, ended: Callable[[Reply | None], None]
+        self, envelope: Envelope, message: Message, ended: Callable[[Reply | None], None], *, warm: bool = True
     ) -> DirectTransaction | None:
-        """Prepare a usual transaction without a task, on a warm session; None: `transact` must do it.
+        """Prepare a usual transaction without a task; None: `transact` must do it.
 
         `ended` is called with the reply that accepts the message for all recipients, or with None: `transact` must go
         on, at once, as with every other end.
         """
-        steps = _direct_steps(self.extensions, self._timeouts, envelope, message)
+        steps = _direct_steps(self.extensions, self._timeouts, envelope, message, warm)
         if steps is None:
             return None
         return DirectTransaction(self._protocol, steps, ended, pipelining=self.extensions.pipelining)
@@ -267,7 +266,7 @@ class Session:
     ) -> tuple[Reply, Sequence[Reply], ExpectedReply | None]:
         """Send MAIL and every RCPT; with PIPELINING in one write, with DATA at its end."""
         timeouts = self._timeouts
-        first = min(timeouts.connect, timeouts.mail) if progress.circumstances.reused else timeouts.mail
+        first = _mail_seconds(timeouts, progress.circumstances.reused)
         commands = [
             _mail_command(self.extensions, envelope, message),
             *(f"RCPT TO:<{path}>" for path in envelope.recipients),
@@ -436,9 +435,9 @@ def _interrupted(end: SessionEnded, progress: _Progress) -> Interrupted:
 
 
 def _direct_steps(
-    extensions: EhloExtensions, timeouts: SessionTimeouts, envelope: Envelope, message: Message
+    extensions: EhloExtensions, timeouts: SessionTimeouts, envelope: Envelope, message: Message, warm: bool
 ) -> list[DirectStep] | None:
-    """The steps of a usual transaction on a warm session; None if it is not one."""
+    """The steps of a usual transaction; None if it is not one."""
     if extensions.size_limit is not None and message.size > extensions.size_limit:
         return None
     if not extensions.eight_bit and not _is_ascii(message):
@@ -451,11 +450,16 @@ def _direct_steps(
         return None
     mail, *rcpts = [f"{line}\r\n".encode("ascii") for line in commands]
     return [
-        DirectStep(mail, min(timeouts.connect, timeouts.mail), Stage.MAIL),
+        DirectStep(mail, _mail_seconds(timeouts, warm), Stage.MAIL),
         *[DirectStep(rcpt, timeouts.rcpt, Stage.RCPT) for rcpt in rcpts],
         DirectStep(b"DATA\r\n", timeouts.data, Stage.DATA),
         DirectStep(bytes(content), timeouts.final_dot, Stage.FINAL_DOT),
     ]
+
+
+def _mail_seconds(timeouts: SessionTimeouts, warm: bool) -> float:
+    """The limit of time for the reply to MAIL: short on a session that may be dead."""
+    return min(timeouts.connect, timeouts.mail) if warm else timeouts.mail
 
 
 def _mail_command(extensions: EhloExtensions, envelope: Envelope, message: Message) -> str:

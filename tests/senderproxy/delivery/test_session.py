@@ -7,6 +7,7 @@ import resource
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partialmethod
 
 import pytest
 
@@ -41,6 +42,13 @@ from tests.senderproxy.delivery.messages import ANNA, HEADER, IMPATIENT, SETTING
 CALM = SessionTimeouts()
 PIPELINED = replace(SETTINGS, pipelining=True)
 BOTH_WAYS = pytest.mark.parametrize("settings", [SETTINGS, PIPELINED], ids=["lock-step", "pipelined"])
+
+
+@pytest.fixture(params=[False, True], ids=["in its task", "direct"], autouse=True)
+def _is_direct(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each transaction both ways: as a coroutine, and by the callbacks of its replies where it is usual."""
+    if request.param:
+        monkeypatch.setattr(Session, "transact", partialmethod(Session.transact, direct=True))
 
 
 async def answered(session: Session, envelope: Envelope | None = None, message: Message | None = None) -> Completed:
@@ -490,6 +498,23 @@ async def test_a_cancelled_dialogue_closes_the_session_and_sends_nothing(
         with pytest.raises(asyncio.CancelledError):
             await under_way
         assert not session.usable
+        await session.wait_closed()
+        assert simulator.received == []
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("stage", [FaultStage.MAIL, FaultStage.RCPT, FaultStage.DATA])
+async def test_a_small_message_that_is_cancelled_before_its_dot_is_not_sent(
+    settings: SimulatorSettings, stage: FaultStage
+) -> None:
+    script = FaultScript(Fault(stage, Silence()))
+    async with Simulator(settings, script) as simulator, session_at(simulator, timeouts=CALM) as session:
+        under_way = asyncio.create_task(session.transact(to(), make_message(), warm=True))
+        while not script.applied:
+            await asyncio.sleep(0)
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
         await session.wait_closed()
         assert simulator.received == []
 

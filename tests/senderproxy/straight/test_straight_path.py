@@ -72,7 +72,7 @@ async def straight_office(
         client = await SmtpClient.greeted(listener)
         try:
             assert (await client.mail(MESSAGE)).code == 250
-            assert path.counts.taken == 0, "there was no session"
+            assert path.counts.taken == (at == "devices"), "there was no session; the queue needs none"
             yield Straight(office, listener, path, client)
         finally:
             await client.close()
@@ -122,6 +122,46 @@ async def test_switched_off_it_takes_nothing(tmp_path: Path) -> None:
         office.path.is_on = False
         assert (await office.client.mail(MESSAGE)).code == 250
         assert office.path.counts.taken == 0
+
+
+async def test_switched_off_the_other_path_uses_no_direct_transactions_either(tmp_path: Path) -> None:
+    async with straight_office(tmp_path) as office:
+        for is_on in (False, True):
+            office.path.is_on = is_on
+            assert office.office.courier.is_direct is is_on
+
+
+async def test_a_usual_message_for_the_queue_takes_the_path_and_is_delivered(tmp_path: Path) -> None:
+    async with straight_office(tmp_path, at="devices") as office:
+        taken = office.path.counts.taken
+        answer = await office.client.mail(MESSAGE)
+        assert (answer.code, office.path.counts.taken) == (250, taken + 1)
+        assert "Queued for delivery" in answer.text
+        await office.office.until_all_is_done()
+        first, second = (received.content.partition(b"From: ")[2] for received in office.office.simulator.received)
+        assert first == second
+
+
+async def test_a_client_that_leaves_before_its_message_is_queued_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with straight_office(tmp_path, at="devices") as office:
+        await office.begin()
+        await office.client.send(MESSAGE + b".\r\n")
+        await until(lambda: office.listener.in_progress == 1 or office.path.counts.taken == 2)
+        office.client.reset()
+        await until(lambda: office.listener.in_progress == 0)
+        await until(lambda: len(office.office.simulator.received) == 2)
+
+
+async def test_a_stop_waits_until_a_message_is_queued(tmp_path: Path) -> None:
+    async with straight_office(tmp_path, at="devices") as office:
+        await office.begin()
+        await office.client.send(MESSAGE + b".\r\n")
+        await until(lambda: office.listener.in_progress == 1 or office.path.counts.taken == 2)
+        stop = asyncio.create_task(office.listener.stop(30))
+        assert (await office.client.answer()).code == 250
+        await stop
 
 
 async def test_another_sender_or_author_gets_its_own_account(tmp_path: Path) -> None:
