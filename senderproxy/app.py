@@ -369,7 +369,9 @@ class Service:
             **self._alerts.handlers(),
             Verb.RESUME: self._answer_resume,
             Verb.RELOAD: self._answer_reload,
-            Verb.DRAIN: Drain(self._listeners, components, self._facts, self._clock, self._show_status).answer,
+            Verb.DRAIN: Drain(
+                self._listeners, self._spool, components, self._facts, self._clock, self._show_status
+            ).answer,
             Verb.READ_VAULT: self._answer_read_vault,
             Verb.TOKEN: self._answer_token,
             Verb.TOKEN_REFUSED: self._answer_token_refused,

@@ -88,6 +88,7 @@ class InstanceFacts:
     silent: float = 0.0  # seconds since its last sign of life
     messages: int = 0  # that another one has in progress
     is_this: bool = False
+    is_draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,16 +113,19 @@ def instances_in_words(instances: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _instance_in_words(one: Mapping[str, Any]) -> str:
+    facts = []
     if one["this"]:
-        return _("{name} (this one)").format(name=one["name"])
-    if one["silent_seconds"] < _SILENT:
-        return str(one["name"])
-    text = ngettext(
-        "{name} (silent for {seconds} s, with {count} message in progress)",
-        "{name} (silent for {seconds} s, with {count} messages in progress)",
-        one["messages"],
-    )
-    return text.format(name=one["name"], seconds=one["silent_seconds"], count=one["messages"])
+        facts.append(_("this one"))
+    elif one["silent_seconds"] >= _SILENT:
+        text = ngettext(
+            "silent for {seconds} s, with {count} message in progress",
+            "silent for {seconds} s, with {count} messages in progress",
+            one["messages"],
+        )
+        facts.append(text.format(seconds=one["silent_seconds"], count=one["messages"]))
+    if one["draining"]:
+        facts.append(_("drains"))
+    return f"{one['name']} ({', '.join(facts)})" if facts else str(one["name"])
 
 
 def refusal_in_words(refusal: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from senderproxy.log import event
 from senderproxy.monitoring.facts import DrainFacts
 from senderproxy.service.condition_facts import FactCollector
 from senderproxy.service.listeners import Listeners
+from senderproxy.service.spool import ServiceSpool
 from senderproxy.translation import _
 from senderproxy.wiring import Components
 
@@ -30,6 +31,7 @@ class Drain:
     def __init__(
         self,
         listeners: Listeners,
+        spool: ServiceSpool,
         components: Components,
         facts: FactCollector,
         clock: Clock,
@@ -37,6 +39,7 @@ class Drain:
     ) -> None:
         """`show_status` is called after the begin and the end."""
         self._listeners = listeners
+        self._spool = spool
         self._components = components
         self._facts = facts
         self._clock = clock
@@ -61,12 +64,14 @@ class Drain:
             )
         self._facts.drain = DrainFacts(self._clock.now())
         self._listeners.drain(on=True)
+        self._spool.drain(on=True)
         event(_log, log_events.DRAIN_BEGAN, listeners=", ".join(self._checked()))
         self._show_status()
 
     def _end(self, drain: DrainFacts) -> None:
         self._facts.drain = None
         self._listeners.drain(on=False)
+        self._spool.drain(on=False)
         event(_log, log_events.DRAIN_ENDED, seconds=round((self._clock.now() - drain.since).total_seconds()))
         self._show_status()
 

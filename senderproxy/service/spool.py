@@ -124,6 +124,8 @@ class ServiceSpool:
         self._lease_guard = LeaseGuard(components.runner)
         self._durability: Callable[[], str] = str  # of a database server; empty: none
         self._instances: Callable[[], Sequence[InstanceFacts]] = tuple  # of a database server
+        self._is_draining = False
+        self._show_drain: Callable[[], None] = lambda: None  # to the other instances
         self._counted_commits = -1  # the number of commits before the last totals
         self._disk = WorkerThreads("spool-free-space")
 
@@ -151,6 +153,11 @@ class ServiceSpool:
     def is_disturbed(self) -> bool:
         """True if it is not open, or its last write failed or takes too long. Cheap."""
         return self._spool is None or self._spool.health.is_disturbed()
+
+    def drain(self, *, on: bool) -> None:
+        """Let the other instances show that this one drains, or that it does no more."""
+        self._is_draining = on
+        self._show_drain()
 
     async def facts(self) -> SpoolFacts:
         """The ability of the spool to take messages, and the free space on its disk."""
@@ -214,9 +221,18 @@ class ServiceSpool:
             spool = await open_postgresql(self._settings, self._clock)
             self._durability = lambda: spool.instance.durability.value
             self._instances = lambda: [
-                InstanceFacts(spool.instance.name, is_this=True),
-                *(InstanceFacts(one.name, one.silent, one.messages) for one in spool.instance.others),
+                InstanceFacts(spool.instance.name, is_this=True, is_draining=spool.instance.is_draining),
+                *(
+                    InstanceFacts(one.name, one.silent, one.messages, is_draining=one.is_draining)
+                    for one in spool.instance.others
+                ),
             ]
+
+            def show_drain() -> None:
+                spool.instance.is_draining = self._is_draining
+
+            self._show_drain = show_drain
+            show_drain()
             courier = self._components.courier
             assert courier.shared_limits is not None
             courier.shared_limits.use(spool.hourly_limits)

@@ -174,7 +174,13 @@ class ServiceStatus:
             "problem": None,
             "durability": spool.durability or None,
             "instances": [
-                {"name": one.name, "this": one.is_this, "silent_seconds": round(one.silent), "messages": one.messages}
+                {
+                    "name": one.name,
+                    "this": one.is_this,
+                    "silent_seconds": round(one.silent),
+                    "messages": one.messages,
+                    "draining": one.is_draining,
+                }
                 for one in spool.instances
             ],
             "refusing": None if spool.is_open else {"why": spool.why, "hint": spool.hint},

@@ -72,9 +72,7 @@ class Counter:
 
 
 @pytest.mark.parametrize(("mode", "is_straight"), LIMITS)
-async def test_a_small_message_makes_no_more_calls_than_before(
-    tmp_path: Path, mode: str, *, is_straight: bool
-) -> None:
+async def test_a_small_message_makes_no_more_calls_than_before(tmp_path: Path, mode: str, *, is_straight: bool) -> None:
     counts = []
     async with AsyncExitStack() as things:
         office = await things.enter_async_context(relay_office(tmp_path))

@@ -44,13 +44,13 @@ _TRY_AGAIN: Final = 1.0  # seconds after a heartbeat that failed
 _LOCK_CLASS: Final = 0x5350  # of the advisory locks of instances
 
 _ADD: Final = (
-    "INSERT INTO instance (name, process, format, alive_until, postmaster)"
-    f" VALUES ($1, $2, $3, clock_timestamp() + interval '{LEASE} seconds', pg_postmaster_start_time()) RETURNING number"
+    "INSERT INTO instance (name, process, format, draining, alive_until, postmaster) VALUES"
+    f" ($1, $2, $3, $4, clock_timestamp() + interval '{LEASE} seconds', pg_postmaster_start_time()) RETURNING number"
 )
 _LOCK: Final = "SELECT pg_try_advisory_lock($1, $2)"
 _RENEW: Final = (
     f"UPDATE instance SET alive_until = clock_timestamp() + interval '{LEASE} seconds', unlocked_since = NULL,"
-    " postmaster = pg_postmaster_start_time() WHERE number = $1 RETURNING number"
+    " postmaster = pg_postmaster_start_time(), draining = $2 WHERE number = $1 RETURNING number"
 )
 # An advisory lock with two keys is in pg_locks with both; another instance that holds it still has its connection.
 _UNLOCKED: Final = (
@@ -69,7 +69,8 @@ _DEAD: Final = (
     " FOR UPDATE SKIP LOCKED"
 )
 _OTHERS: Final = (
-    f"SELECT number, process, name, extract(epoch FROM clock_timestamp() - alive_until)::float8 + {LEASE} AS silent,"
+    "SELECT number, process, name, draining,"
+    f" extract(epoch FROM clock_timestamp() - alive_until)::float8 + {LEASE} AS silent,"
     " (SELECT count(*) FROM lease WHERE lease.instance = instance.number) AS messages"
     " FROM instance WHERE number <> $1 ORDER BY name, number"
 )
@@ -91,6 +92,7 @@ class OtherInstance:
     name: str  # host and process
     silent: float  # seconds since its last heartbeat
     messages: int  # that it has leased
+    is_draining: bool = False  # its proxy sends new clients elsewhere
 
 
 class Instance:
@@ -109,6 +111,7 @@ class Instance:
         self.on_step: Callable[[int], None] = lambda _milliseconds: None  # what waits was moved
         self.on_regained: Callable[[], None] = lambda: None
         self.is_lost = False
+        self.is_draining = False  # the others know it after the next heartbeat
         self.durability = Durability.SERVER
         self.name = f"{socket.gethostname()}/{os.getpid()}"
         self.others: Sequence[OtherInstance] = ()  # at the last heartbeat
@@ -175,7 +178,9 @@ class Instance:
         if step and (moved := await self._time.move(connection, self.number, step)):  # all rows: without a time limit
             self.on_step(moved)
         async with asyncio.timeout(STOP_BEFORE):
-            if await connection.fetchval(_RENEW, self.number) is None:  # another instance has taken over
+            if (
+                await connection.fetchval(_RENEW, self.number, self.is_draining) is None
+            ):  # another instance has taken over
                 self._lose()
                 await self._join(connection)
                 self._is_renumbered = True
@@ -228,7 +233,8 @@ class Instance:
 
     async def _join(self, connection: DatabaseConnection) -> None:
         """Add a row. The lock tells the others that this connection, and so this process, is alive."""
-        self.number = await connection.fetchval(_ADD, self.name, own_process(), len(scripts()))
+        own = (self.name, own_process(), len(scripts()), self.is_draining)
+        self.number = await connection.fetchval(_ADD, *own)
         self._has_lock = await connection.fetchval(_LOCK, _LOCK_CLASS, self.number)
 
     async def _listen(self, connection: DatabaseConnection) -> None:
@@ -267,7 +273,9 @@ class Instance:
             event(_log, log_events.SPOOL_LEASES_TAKEN, instance=row["name"], messages=count, why=why)
         ended = {row["number"] for row in dead}
         self.others = [
-            OtherInstance(row["name"], row["silent"], row["messages"]) for row in others if row["number"] not in ended
+            OtherInstance(row["name"], row["silent"], row["messages"], row["draining"])
+            for row in others
+            if row["number"] not in ended
         ]
         if dead:
             self.on_return()

@@ -28,7 +28,7 @@ OTHERS = {
         *(f"sender_rules[].{field.name}" for field in fields(StricterRule)),
         *(f"queue.blocked[].{name}" for name in ("account", "waiting", "why", "seconds")),
         *(f"refusals[].{name}" for name in ("client", "reverse_path", "reply", "count")),
-        *(f"queue.instances[].{name}" for name in ("name", "this", "silent_seconds", "messages")),
+        *(f"queue.instances[].{name}" for name in ("name", "this", "silent_seconds", "messages", "draining")),
         *(
             "queue.hint",
             *(f"sent_copies.accounts[].{name}" for name in ("account", "waiting", "kind", "why")),

@@ -89,6 +89,22 @@ async def test_each_instance_knows_the_others_and_which_of_them_is_silent(
         assert one.instance.others == []
 
 
+async def test_each_instance_knows_which_of_the_others_drains(databases: Databases, clock: StillClock) -> None:
+    target = databases.new()
+    async with opened(target, clock) as one, opened(target, clock) as two:
+        for is_draining in (True, False):
+            two.instance.is_draining = is_draining
+            await two.instance.look()
+            await one.instance.look()
+            assert [other.is_draining for other in one.instance.others] == [is_draining]
+        two.instance.is_draining = True
+        await two.instance.look()
+        databases.sql(f"DELETE FROM senderproxy.instance WHERE number = {two.instance.number}")
+        await two.instance.look()  # with a row of its own again
+        await one.instance.look()
+        assert [other.is_draining for other in one.instance.others] == [True]
+
+
 async def test_two_instances_never_have_the_same_message(databases: Databases, clock: StillClock) -> None:
     target = databases.new()
     async with opened(target, clock) as one, opened(target, clock) as two:
