@@ -1,4 +1,4 @@
-"""Helpers for the event loop: FairShare, wait_done, and the release of memory after an exception.
+"""Helpers for the event loop: FairShare, wait_done, calls from threads, and the release of memory after an exception.
 
 FairShare limits the work on large messages; wait_done waits for a task without cancelling it.
 
@@ -9,11 +9,15 @@ Not here: which messages are large, and the work on a piece (listener.data_phase
 """
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 PIECE_OCTETS: Final = 64 * 1024  # octets of one message in one step; what one read of a socket returns at most
+_MEMORY_WAIT: Final = 0.05  # seconds until memory is asked for again
 BUDGET_OCTETS: Final = 4 * PIECE_OCTETS  # octets of all messages in one pass of the loop; about 1 ms of work
 
 
@@ -57,6 +61,29 @@ _FAIR_SHARES: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, FairShare]]" =
 def fair_share() -> FairShare:
     """The one FairShare of the running loop: receiving and sending use the same budget."""
     return _FAIR_SHARES.setdefault(asyncio.get_running_loop(), FairShare())
+
+
+def call_in_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: object) -> None:
+    """Call a function on the event loop once, from another thread; nothing if the loop is closed.
+
+    Returns when the loop has taken it, however long there is no memory: who waits for its effect would wait for ever.
+    """
+    is_done = False
+
+    def run() -> None:
+        nonlocal is_done
+        if not is_done:  # the loop may have taken it although it failed
+            is_done = True
+            call(*arguments)
+
+    with suppress(RuntimeError):
+        while True:
+            try:
+                loop.call_soon_threadsafe(run)
+            except MemoryError:
+                time.sleep(_MEMORY_WAIT)
+            else:
+                return
 
 
 def forget_traceback(fault: BaseException) -> None:

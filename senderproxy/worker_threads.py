@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 
+from senderproxy.aio import call_in_loop
 from senderproxy.daemon_thread import DaemonThread
 
 QUEUE_LIMIT: Final = 1000  # calls that wait for a thread; about 1 KB each, and more than the clients of an office cause
@@ -126,8 +127,7 @@ class WorkerThreads:
                 result = call()
             except BaseException as caught:  # noqa: BLE001  raised by the future
                 error = caught
-            with suppress(RuntimeError):  # the loop is closed: no result is awaited
-                loop.call_soon_threadsafe(self._finish, future, result, error)
+            call_in_loop(loop, self._finish, future, result, error)
             del call, task, result, error, future
 
     def _lower_priority(self) -> None:

@@ -6,11 +6,13 @@ Not here: the store over the row (accounts.database_store), the setting (config.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from senderproxy.accounts.database_store import DatabaseStore
 from senderproxy.accounts.errors import accounts_error
+from senderproxy.aio import call_in_loop
 from senderproxy.worker_threads import WorkerThreads, WorkerThreadsError
 from vault import VaultError
 
@@ -35,13 +37,7 @@ def call_on_change(place: VaultPlace, call: Callable[[], object]) -> None:
     """Call this on the running event loop when a database has another vault, or no longer answers, after `watch`."""
     if not isinstance(place, DatabaseStore):
         return
-    loop = asyncio.get_running_loop()
-
-    def changed() -> None:
-        with suppress(RuntimeError):  # the loop is closed: the service has ended
-            loop.call_soon_threadsafe(call)
-
-    place.on_change = changed
+    place.on_change = partial(call_in_loop, asyncio.get_running_loop(), call)
 
 
 async def look_now(place: VaultPlace, threads: WorkerThreads) -> None:

@@ -7,10 +7,20 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from senderproxy.aio import BUDGET_OCTETS, PIECE_OCTETS, FairShare, fair_share, forget_traceback, wait_done
+from senderproxy.aio import (
+    BUDGET_OCTETS,
+    PIECE_OCTETS,
+    FairShare,
+    call_in_loop,
+    fair_share,
+    forget_traceback,
+    wait_done,
+)
+from senderproxy.daemon_thread import DaemonThread
 
 STREAMS = 50
 ROUNDS = 8
@@ -168,3 +178,46 @@ def test_an_exception_without_its_traceback_frees_what_the_functions_held() -> N
         assert [reference() is None for reference in gone] == [False, True]
     finally:
         gc.enable()
+
+
+class ShortOfMemory(asyncio.SelectorEventLoop):
+    """A loop that has no memory for the first calls from threads. `takes`: it takes these calls all the same."""
+
+    def __init__(self, *, takes: bool) -> None:
+        super().__init__()
+        self._takes = takes
+        self.refused = 0
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        if self.refused == 3:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        self.refused += 1
+        if self._takes:
+            super().call_soon_threadsafe(callback, *args, context=context)
+        raise MemoryError
+
+
+@pytest.mark.parametrize("takes", [False, True])
+def test_a_call_from_a_thread_is_made_once_when_there_is_memory_again(*, takes: bool) -> None:
+    async def wait() -> list[int]:
+        loop, found, over = asyncio.get_running_loop(), list[int](), asyncio.Event()
+        threads = [DaemonThread(call_in_loop, "test", (loop, call, 1)) for call in (found.append, lambda _: over.set())]
+        for thread in threads:
+            thread.start()
+            while thread.is_alive():
+                await asyncio.sleep(0)
+        await over.wait()
+        return found
+
+    loop = ShortOfMemory(takes=takes)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        assert runner.run(wait()) == [1]
+    assert loop.refused == 3
+
+
+def test_a_call_for_a_loop_that_is_closed_is_not_made() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    call_in_loop(loop, pytest.fail)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from senderproxy import log_events
+from senderproxy.aio import call_in_loop
 from senderproxy.daemon_thread import DaemonThread
 from senderproxy.log import event
 from senderproxy.relay.ports import SpoolError, SpoolFull, SpoolRejected
@@ -189,8 +190,7 @@ class Writer:
     def call_in_loop(self, call: Callable[..., None], *arguments: object) -> None:
         """Call a function on the event loop, from the thread."""
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is closed: no result is awaited
-            self._loop.call_soon_threadsafe(call, *arguments)
+        call_in_loop(self._loop, call, *arguments)
 
     def _has_space(self, job: WriteJob, results: list[_Result]) -> bool:
         if not job.needs_space:
