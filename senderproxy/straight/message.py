@@ -19,7 +19,7 @@ from senderproxy.mail.message import Message
 from senderproxy.mail.reply import Reply
 from senderproxy.mail.submission import Submission
 from senderproxy.relay.attempt import MessageRelay
-from senderproxy.relay.decide import Decision
+from senderproxy.relay.decide import CachedDecision, Decision
 from senderproxy.relay.intake import Handling, RelayIntake
 from senderproxy.straight.decisions import for_message
 from senderproxy.straight.patience import PatienceSweeper
@@ -83,9 +83,9 @@ class StraightMessage:
 
     def queue(self) -> None:
         """Store the message, in a task."""
-        decision = for_message(self._decision, self.submission.envelope)
+        made = self._relay.cached(for_message(self._decision, self.submission.envelope))
         self._is_cancellable = True
-        self._run(self._intake.queue_decided(self.submission, decision, self._started))
+        self._run(self._queue(made))
 
     def answered(self, accepting: Reply | None) -> None:
         """The end of the transaction: see `delivery.session.Session.begin`."""
@@ -132,6 +132,12 @@ class StraightMessage:
     def _run(self, ending: Coroutine[object, object, Reply]) -> None:
         self._task = asyncio.get_running_loop().create_task(ending)
         self._task.add_done_callback(self._task_ended)
+
+    async def _queue(self, made: CachedDecision) -> Reply:
+        decision = self._relay.valid_decision(made)
+        if decision is None:  # the accounts or rules have changed before the task began
+            return await self._intake.accept(self.submission)
+        return await self._intake.queue_decided(self.submission, decision, self._started)
 
     async def _continue(self) -> Reply:
         self._is_cancellable = True

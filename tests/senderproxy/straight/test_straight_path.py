@@ -6,7 +6,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +14,11 @@ import pytest
 
 from senderproxy.delivery.courier import BegunAttempt
 from senderproxy.delivery.direct_transaction import DirectTransaction
+from senderproxy.listener.body import BodyBuffer, SpillDirectory
 from senderproxy.listener.server import Listener
+from senderproxy.mail.address import parse_address
+from senderproxy.mail.envelope import Envelope
+from senderproxy.mail.submission import Client
 from senderproxy.simulator.faults import Delay, Fault, FaultScript, FaultStage
 from senderproxy.straight.message import StraightMessage
 from senderproxy.straight.path import StraightPath
@@ -140,6 +144,25 @@ async def test_a_usual_message_for_the_queue_takes_the_path_and_is_delivered(tmp
         await office.office.until_all_is_done()
         first, second = (received.content.partition(b"From: ")[2] for received in office.office.simulator.received)
         assert first == second
+
+
+async def test_accounts_that_change_before_a_message_is_stored_decide_who_sends_it(tmp_path: Path) -> None:
+    async with relay_office(tmp_path) as office:
+        path = StraightPath(office.drawer, office.courier, office.relay, office.intake, office.clock)
+        way = path.of_client("devices", Client("192.168.1.20", "pc", "ESMTP"))
+        assert way is not None
+        header, _, body = MESSAGE.partition(b"\r\n\r\n")
+        answered = asyncio.get_running_loop().create_future()
+        envelope = Envelope(parse_address("anna@firma.example"), (parse_address("bert@kunde.example"),))
+        assert way.take(
+            envelope, header + b"\r\n\r\n", body, 100, lambda: BodyBuffer(10_000, SpillDirectory()), answered.set_result
+        )
+        anna, bert = office.drawer.accounts["anna"], office.drawer.accounts["bert"]
+        office.drawer.accounts["anna"] = replace(anna, address=bert.address, carries=bert.carries)
+        office.drawer.accounts["bert"] = replace(bert, address=anna.address, carries=anna.carries)
+        assert (await answered).code == 250
+        await office.until_all_is_done()
+        assert [received.login for received in office.simulator.received] == ["bert@firma.example"]
 
 
 async def test_a_client_that_leaves_before_its_message_is_queued_loses_nothing(
