@@ -31,7 +31,10 @@ class Setting:
     port: int  # of the listener that queues
 
     def send(self, subject: str, text: str = "Hallo\r\n") -> None:
-        message = f"From: <{ANNA.login}>\r\nTo: carl@kunde.example\r\nSubject: {subject}\r\n\r\n{text}"
+        message = (
+            f"From: <{ANNA.login}>\r\nTo: carl@kunde.example\r\nSubject: {subject}\r\n"
+            f"Date: Sat, 31 Jan 2026 08:15:00 +0100\r\nMessage-ID: <{subject}@firma.example>\r\n\r\n{text}"
+        )
         with smtplib.SMTP(LOOPBACK, self.port, timeout=30) as client:
             client.sendmail(ANNA.login, ["carl@kunde.example"], message)
 
