@@ -180,7 +180,7 @@ class Components:
         self.relay.rules, self.intake.handling = rules_of(config), handling_of(config)
         self.runner.policy = config.spool.retry_policy()
         self.runner.wake()
-        self.straight.is_on = config.delivery.straight_path
+        self.straight.is_on = self.courier.is_direct = config.delivery.straight_path
         self.courier.configure(session_timeouts_of(config), config.identity.hostname)
         self.courier.use_providers(self.relay.rules.providers)
         self.courier.drop_stale()
@@ -252,7 +252,7 @@ def build_components(
     copies = SentCopies(accounts, tokens, relay.contents, lambda: relay.rules, clock)
     intake.copies.on_copy = runner.results.on_copy = copies.stored
     straight = StraightPath(accounts, courier, relay, intake, clock)
-    straight.is_on = config.delivery.straight_path
+    straight.is_on = courier.is_direct = config.delivery.straight_path
     return Components(
         courier,
         relay,

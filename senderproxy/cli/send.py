@@ -238,6 +238,7 @@ async def _send_direct(
     clock = SystemClock()
     tokens = CommandTokens(config, accounts)
     courier = SmtpCourier(accounts, short_timeouts(), config.identity.hostname, clock, tokens=tokens)
+    courier.is_direct = config.delivery.straight_path
     header, blank, text = content.partition(b"\r\n\r\n")
     body = BodyBuffer(len(content), SpillDirectory())
     body.append(text)  # our own text: no line begins with a dot

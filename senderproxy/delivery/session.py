@@ -155,6 +155,7 @@ class Session:
         progress = _Progress(circumstances, cause_of)
         try:
             if direct:
+                assert begun is None
                 answer: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
                 begun = self.begin(envelope, message, partial(_set_answer, answer), warm=warm)
                 if begun is not None and (accepting := await _answer_of(begun, answer)) is not None:
@@ -415,8 +416,8 @@ async def _answer_of(transaction: DirectTransaction, answer: "asyncio.Future[Rep
 
     A cancellation after the final dot has no effect: the dialogue waits for the reply.
     """
-    transaction.start()
     try:
+        transaction.start()
         return await answer
     except asyncio.CancelledError:
         if not transaction.dot_written:

@@ -35,7 +35,7 @@ class StraightPath:
     def __init__(
         self, accounts: Accounts, courier: SmtpCourier, relay: MessageRelay, intake: RelayIntake, clock: Clock
     ) -> None:
-        self._is_on = True
+        self.is_on = True
         self.counts = StraightCounts()
         self._accounts = accounts
         self._courier = courier
@@ -46,15 +46,6 @@ class StraightPath:
         self._patience = PatienceSweeper()
         self._rules: Rules | None = None
         self._has_usual_rules = False  # with `_rules`
-
-    @property
-    def is_on(self) -> bool:
-        """False: every message takes the general path, and its transaction with the upstream too."""
-        return self._is_on
-
-    @is_on.setter
-    def is_on(self, value: bool) -> None:
-        self._is_on = self._courier.is_direct = value
 
     def of_client(self, listener: str, client: Client) -> "ClientPath | None":
         """The path for the messages of this client; None if none of them is usual."""
@@ -68,7 +59,7 @@ class StraightPath:
         if rules is not self._rules:
             self._rules = rules
             self._has_usual_rules = not (rules.footers or rules.recipient_routes or rules.senders.srs)
-        if not self._is_on or not self._has_usual_rules or self._relay.dkim.ring is not None:
+        if not self.is_on or not self._has_usual_rules or self._relay.dkim.ring is not None:
             return None
         return self._intake.handling.get(listener)
 

@@ -77,7 +77,7 @@ async def test_a_small_message_makes_no_more_calls_than_before(tmp_path: Path, m
     async with AsyncExitStack() as things:
         office = await things.enter_async_context(relay_office(tmp_path))
         path = StraightPath(office.drawer, office.courier, office.relay, office.intake, office.clock)
-        path.is_on = is_straight
+        path.is_on = office.courier.is_direct = is_straight
         client = await things.enter_async_context(client_of(office, mode, path if is_straight else None))
         for number in range(WARM_UP + COUNTED):
             with Counter() as counter:

@@ -342,6 +342,7 @@ class Office:
             "mx": (components.mx.settings.ourselves, components.spf_gate.addresses),
             "sessions": (components.courier._opener.timeouts, components.courier._opener.hostname),
             "straight path": components.straight.is_on,
+            "direct transactions": components.courier.is_direct,
             "retry": components.runner.policy,
             "spool": (
                 spool._history.limits,

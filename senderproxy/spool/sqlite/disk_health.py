@@ -4,7 +4,7 @@ Guarantees: the report neither blocks nor raises, whatever the state of the disk
 Not here: refusals themselves (spool.sqlite.writer, spool.sqlite.free_space), their words in `status` (service.status).
 """
 
-from typing import Final
+from typing import Final, Self
 
 from senderproxy.clock import Clock
 from senderproxy.relay.ports import SpoolError, SpoolFull
@@ -19,7 +19,7 @@ _FULL: Final = 600.0  # seconds for which a full disk is reported after the last
 
 
 class DiskHealth:
-    """The last error of a write, and the state of the disk; a context manager around each write."""
+    """The last error of a write, and the state of the disk."""
 
     def __init__(self, writer: Writer, thread: SpoolThreads, clock: Clock) -> None:
         """`thread`: for calls that may block."""
@@ -29,11 +29,14 @@ class DiskHealth:
         self._error: SpoolError | None = None  # of the last write
         self._error_at = 0.0  # monotonic seconds
 
+    def watch(self) -> Self:
+        """A context for one write: its outcome is noted, and its error raised as it is."""
+        return self
+
     def __enter__(self) -> None:
-        """Begin a write."""
+        pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        """Note the outcome of a write; its error is raised as it is."""
         if error is None:
             self._error = None
         elif isinstance(error, SpoolError):

@@ -210,7 +210,7 @@ class SqliteSpool:
 
     async def accept(self, *arrivals: Arrival, leased: bool = False) -> Sequence[Claim]:
         """Store the messages in one commit; return when they are safe. `leased`: return claims on them."""
-        with self.health:
+        with self.health.watch():
             claims = await self._incoming.accept(arrivals, leased)
         if self._observer is not None:
             self._observer.stored(arrivals)
@@ -260,7 +260,7 @@ class SqliteSpool:
         if _is_empty(claim, update):
             await self._writer.submit(WriteJob(run=lambda _: self._leases.end(lease), reads_only=True))
         else:
-            with self.health:
+            with self.health.watch():
                 await self._settle(claim, update, message)
             if self._observer is not None:
                 self._observer.settled(update.account or claim.account, update)

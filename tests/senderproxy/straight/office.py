@@ -347,7 +347,7 @@ class StraightOffice:
         handling = Handling(mode, deferral, 240.0)
         self.intake = RelayIntake(self.relay, self.spool, self.runner, reports, self.clock, {"office": handling})
         self.path = StraightPath(self.accounts, self.courier, self.relay, self.intake, self.clock)
-        self.path.is_on = straight
+        self.path.is_on = self.courier.is_direct = straight
         clients = (ClientSettings(networks=("192.168.1.66/32",), senders=("bert@firma.example",)),)  # type: ignore[arg-type]
         chosen = settings(
             name="office",
@@ -422,7 +422,7 @@ class StraightOffice:
             case "half-close":
                 transport.feed_end()
             case "switch":
-                self.path.is_on = self._straight and not self.path.is_on
+                self.path.is_on = self.courier.is_direct = self._straight and not self.path.is_on
             case "pause-account" if (state := self.courier._states.get("anna")) is not None:
                 state.record(LimitReached(reply(450, "4.7.1", "limit"), "v1"))
 

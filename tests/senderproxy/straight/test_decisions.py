@@ -1,6 +1,6 @@
 """Remembered decisions: none is ever used for a message that could have another one."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +10,7 @@ from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.submission import Client
 from senderproxy.relay.decide import Decision, MessageFacts, Rules, decide
+from senderproxy.rewriting.plan import RewritePlan
 from senderproxy.routing.author_policy import AuthorMap, AuthorPolicy, ForeignAuthorPolicy
 from senderproxy.routing.provider import Provider, Security, SenderRule, Smarthost
 from senderproxy.routing.route import AddressSource, RoutingPolicy
@@ -46,6 +47,19 @@ def remembered(
     assert found is not None
     facts = MessageFacts(HeaderSection(raw), Envelope(path, (KUNDE,)), client, "m1", datetime(2026, 1, 31, tzinfo=UTC))
     return usual_decision(decide(facts, accounts.directory(), rules), (*found, path))
+
+
+def test_for_another_message_a_decision_changes_in_its_envelope_only() -> None:
+    # A field that is added here is to be kept by for_message, or to be refused by usual_decision.
+    assert [one.name for one in fields(Decision)] == [
+        "route", "plan", "report_to", "is_internal", "undone", "ways", "hop", "is_copied",
+    ]  # fmt: skip
+    assert [one.name for one in fields(RewritePlan)] == ["envelope", "rounds", "changes", "content_changes", "cuts"]
+    decision = remembered(*office())
+    assert decision is not None
+    other = Envelope(ANNA, (KUNDE, parse_address("chef@kunde.example")), eight_bit=True)
+    for each in (decision, replace(decision, is_internal=not decision.is_internal)):
+        assert for_message(each, other) == replace(each, plan=replace(each.plan, envelope=other))
 
 
 def test_the_account_of_the_one_author_is_remembered() -> None:

@@ -128,13 +128,6 @@ async def test_switched_off_it_takes_nothing(tmp_path: Path) -> None:
         assert office.path.counts.taken == 0
 
 
-async def test_switched_off_the_other_path_uses_no_direct_transactions_either(tmp_path: Path) -> None:
-    async with straight_office(tmp_path) as office:
-        for is_on in (False, True):
-            office.path.is_on = is_on
-            assert office.office.courier.is_direct is is_on
-
-
 async def test_a_usual_message_for_the_queue_takes_the_path_and_is_delivered(tmp_path: Path) -> None:
     async with straight_office(tmp_path, at="devices") as office:
         taken = office.path.counts.taken
