@@ -15,7 +15,7 @@ from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.senderproxy import VaultAccount
-from tests.peers.simulated_provider import running_simulator
+from tests.peers.simulated_provider import provider_settings, running_simulator
 
 reason = why_not_here(POSTGRESQL / "postgres")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
@@ -85,12 +85,7 @@ def setting() -> Iterator[Setting]:
         simulator.script, limit.simulator = limit, simulator
         setting = Setting(server, simulator, limit, queues=ports)
         for port in ports:
-            section = f"""
-host = "127.0.0.1"
-port = {simulator.port_tls}
-security = "tls"
-ca_file = "{simulator.ca_file}"
-sender_rule = "domain"
+            section = f"""{provider_settings(simulator)}
 idle_seconds = 600
 
 [[listeners]]
