@@ -44,7 +44,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "status": N_("state of the running service: listeners, accounts, queue"),
         "alert": N_("test the ways of alerts, list the last alerts"),
         "queue": N_("list, retry, hold and cancel queued messages"),
-        "spool": N_("reset a spool whose database was lost"),
+        "spool": N_("move the queue to another engine, make its tables, or reset it"),
         "track": N_("history of messages"),
         "web": N_("the page for the browser: serve it, links to log in, users"),
         "help": N_("the pages of the documentation"),

@@ -119,7 +119,7 @@ auth = "off"
 # senders = ["scanner@firma.example"]
 
 [routing]
-# AuthorFields without an account are refused with the reason. To send their mail through one account instead:
+# Authors without an account are refused with the reason. To send their mail through one account instead:
 # default_account = "info"
 
 # Another way for some recipients: docs/routes.md.

@@ -48,8 +48,8 @@ class SharedIncoming:
         """See relay.ports.Spool."""
         if not arrivals:
             return []
-        if leased:
-            self._instance.check()
+        if leased or not any(_has_result(arrival) for arrival in arrivals):
+            self._instance.check()  # a COMMIT may wait for a standby without end: the client keeps its message
         async with self._slots:
             size = _size_in_memory(arrivals)
             if size is None:
@@ -139,6 +139,10 @@ def _size_in_memory(arrivals: Sequence[Arrival]) -> int | None:
     if any(body.disk is not None or body.size > PART for body in bodies):
         return None
     return sum(body.size for body in bodies)
+
+
+def _has_result(arrival: Arrival) -> bool:
+    return any(state.status.is_final for state in arrival.states.values())
 
 
 def _keeps_content(arrival: Arrival) -> bool:

@@ -166,7 +166,9 @@ class Instance:
         if self.is_lost:
             raise SpoolError(
                 _("The database did not answer in time: other instances may have taken over."),
-                hint=_("Look into the log of the database server, and at the network to it."),
+                hint=_(
+                    "Look at the database server and its synchronous standbys, and at the network to it: senderproxy check"
+                ),
             )
 
     async def look(self) -> None:

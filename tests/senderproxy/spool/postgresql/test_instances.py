@@ -218,6 +218,27 @@ async def test_an_instance_without_its_database_stops_before_its_leases_end(
         assert not spool.health.is_disturbed()
 
 
+async def test_new_messages_are_refused_while_a_synchronous_standby_is_missing(
+    own_databases: Databases, clock: StillClock
+) -> None:
+    async with opened(own_databases.new(), clock) as spool:
+        await spool.accept(arrival("a1"))
+        own_databases.sql("ALTER SYSTEM SET synchronous_standby_names = 'missing'")
+        own_databases.sql("SELECT pg_reload_conf()")
+        try:
+            clock.pass_by(timedelta(seconds=23))
+            await until(lambda: spool.instance.is_lost)
+            async with asyncio.timeout(30):
+                with pytest.raises(SpoolError, match="did not answer in time"):
+                    await spool.accept(arrival("a2"))  # not stored: its client has no reply, and sends it again
+        finally:
+            own_databases.sql("ALTER SYSTEM RESET synchronous_standby_names")
+            own_databases.sql("SELECT pg_reload_conf()")
+        await until(lambda: not spool.instance.is_lost)
+        await spool.accept(arrival("a3"))
+        assert own_databases.sql("SELECT count(*) FROM senderproxy.message") == "2"
+
+
 @pytest.mark.parametrize("cut", ["before", "after"])
 async def test_the_outcome_of_a_commit_is_known_also_when_the_line_is_cut_at_it(
     databases: Databases, clock: StillClock, cut: str
