@@ -167,7 +167,8 @@ class Instance:
             raise SpoolError(
                 _("The database did not answer in time: other instances may have taken over."),
                 hint=_(
-                    "Look at the database server and its synchronous standbys, and at the network to it: senderproxy check"
+                    "Look at the database server and its synchronous standbys, and at the network to it:"
+                    " senderproxy check"
                 ),
             )
 
