@@ -352,7 +352,7 @@ class AccountState:
             state, cause, hint = NO_SESSION, failed.kind.value, failed.hint
             reply = failed.words or account_health.without_fix(failed.reply.text)  # the hint stands by itself
             cause = "certificate" if failed.about_certificate else cause
-        messages, recipients = hourly_limits(self.account, self.provider or provider)
+        messages, recipients = hourly_limits(self.account, provider or self.provider)
         left = self.quota.remaining(messages_per_hour=messages, recipients_per_hour=recipients, now=monotonic)
         return AccountStatus(
             account=self.account.id,
@@ -382,7 +382,7 @@ class AccountState:
 
     def figures(self, provider: Provider | None) -> AccountFigures:
         """Return the account's figures. `provider`: the one in the configuration."""
-        messages, recipients = hourly_limits(self.account, self.provider or provider)
+        messages, recipients = hourly_limits(self.account, provider or self.provider)
         left = self.quota.remaining(
             messages_per_hour=messages, recipients_per_hour=recipients, now=self._clock.monotonic()
         )

@@ -528,6 +528,7 @@ class SmtpCourier(Courier):
         for account_id, state in list(self._states.items()):
             account = directory.by_id(account_id)
             credential = self._accounts.credential(account) if account else None
+            state.account = account or state.account
             if state.pool.close_outdated(credential.version if credential else None):
                 self._lift_waits(state)
             if account is None and state.pool.is_empty:

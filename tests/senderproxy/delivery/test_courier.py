@@ -530,6 +530,20 @@ async def test_an_accounts_own_limit_replaces_the_providers() -> None:
         deferred(await o.send_one())
 
 
+async def test_the_status_shows_limits_that_have_changed_since_the_last_message() -> None:
+    async with Simulator(SETTINGS) as simulator, office(smarthost_of(simulator), messages_per_hour=10) as o:
+        changed = replace(o.provider, limits=Limits(messages_per_hour=5))
+        assert isinstance(await o.send_one(), Delivered)
+
+        def left(provider: Provider) -> int | None:
+            return o.courier.status({"simulator": provider})[0].messages_left
+
+        assert [left(o.provider), left(changed)] == [9, 4]
+        o.accounts.accounts["anna"] = replace(o.accounts.accounts["anna"], messages_per_hour=3)
+        o.courier.drop_stale()
+        assert left(changed) == 2
+
+
 async def test_a_message_that_was_not_accepted_does_not_count() -> None:
     settings = replace(SETTINGS, recipient_replies={"nobody@a.example": UNKNOWN_USER})
     async with (
@@ -722,9 +736,9 @@ async def test_status_has_every_account_in_values_for_json() -> None:
             {
                 "account": "anna", "login": ANNA, "state": "healthy", "words": "healthy", "since": None,
                 "sessions_busy": 0, "sessions_idle": 1, "waiting": 0, "delivered": 2, "deferred": 0, "failed": 1,
-                "last_reply": str(last_reply), "messages_left": 48, "recipients_left": None,
+                "last_reply": str(last_reply), "messages_left": 18, "recipients_left": 87,
                 "provider": "simulator", "reply": None, "cause": None, "hint": "", "until": None,
-                "messages_limit": 50, "recipients_limit": None, "address": ANNA,
+                "messages_limit": 20, "recipients_limit": 90, "address": ANNA,
                 "fallback": None, "sends_through": None, "sends_in_part": False,
             },
             {
