@@ -22,7 +22,10 @@ _COUNT: Final = 4  # threads for each disk: three messages go on beside one that
 _TIMEOUT: Final = 30.0  # seconds for one call; a sleeping disk takes 10 to start, and clients wait 180 for us to read
 _HANG: Final = 10.0  # seconds in which no call returns while all threads are busy; a sleeping disk has started by then
 _QUEUE: Final = 10_000  # calls; far above the number of connections and attempts, which bound them
-_BLOCKS_AT_ONCE: Final = 8  # of 64 KiB; a hop to a thread costs as much as the work on 100 KiB
+READ_BLOCK: Final = 128 * 1024  # octets read from a file at a time; a call to a thread reads several of them
+_AT_ONCE: Final = 8  # blocks of 64 KiB, read for one message by a call: that costs as much as the work on 100 KiB
+_LEAST_AT_ONCE: Final = 2  # what one read gives
+_OF_ALL: Final = 64  # blocks, read for all messages at once, unless there are more than 32 messages: bounds memory
 
 
 class DiskTimeout(OSError):
@@ -43,6 +46,7 @@ class DiskThreads:
         self._hang_seconds = hang_seconds
         self._count = count
         self._threads = WorkerThreads(name, count, _QUEUE)
+        self._readers = 0  # messages that are being read
         self._calls = 0  # that wait or are being made
         self._idle_or_returned = 0.0  # the loop's time when a thread was idle for the last time, or a call returned
         weakref.finalize(self, self._threads.stop).atexit = False
@@ -89,6 +93,19 @@ class DiskThreads:
         """A reader of the blocks, which are in some way those of `body`. To be closed."""
         return ReadAhead(self, blocks, body)
 
+    def begin_reading(self) -> None:
+        """Count a reader. For ReadAhead."""
+        self._readers += 1
+
+    def end_reading(self) -> None:
+        """Count one less."""
+        self._readers -= 1
+
+    @property
+    def blocks_at_once(self) -> int:
+        """Blocks to be read by one call: fewer for each message if many are read."""
+        return max(_LEAST_AT_ONCE, min(_AT_ONCE, _OF_ALL // max(1, self._readers)))
+
     def _returned(self, future: "asyncio.Future[Any]") -> None:
         self._calls -= 1
         self._idle_or_returned = asyncio.get_running_loop().time()
@@ -103,6 +120,7 @@ class ReadAhead(Generic[_T]):
         self._blocks = blocks
         self._body = body
         self._reading: asyncio.Future[list[_T]] | None = None
+        disk.begin_reading()
         body.retain()
 
     async def next(self) -> Sequence[_T]:
@@ -122,13 +140,15 @@ class ReadAhead(Generic[_T]):
 
     def close(self) -> None:
         """End the reading and this use of the body, as soon as the call in progress returns. To be called once."""
+        self._disk.end_reading()
         if self._reading is None:
             self._close_blocks()
         else:
             self._reading.add_done_callback(self._close_blocks)
 
     def _start(self) -> None:
-        self._reading = self._disk.do(lambda: list(islice(self._blocks, _BLOCKS_AT_ONCE)))
+        count = self._disk.blocks_at_once
+        self._reading = self._disk.do(lambda: list(islice(self._blocks, count)))
 
     def _close_blocks(self, _: object = None) -> None:
         """Close the file that the blocks come from: a call to the disk."""

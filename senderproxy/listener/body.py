@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from senderproxy.aio import wait_done
-from senderproxy.disk_threads import DiskThreads, DiskTimeout
+from senderproxy.disk_threads import READ_BLOCK, DiskThreads, DiskTimeout
 from senderproxy.listener.memory_files import MemoryFiles, open_memory_file
 from senderproxy.rewriting.long_lines import LongLineDetector
 
 BLOCK: Final = 64 * 1024  # octets read from memory at a time
-READ_BLOCK: Final = 512 * 1024  # octets read from the file at a time: a hop to a thread costs as much as 100 KiB
-WRITE_BLOCK: Final = 256 * 1024  # octets written at a time; less than is read: there are more clients than sessions
+WRITE_BLOCK: Final = 256 * 1024  # octets written at a time
 _REMOVAL: Final = 1.0  # seconds for the removal of an empty directory at a stop; a hanging disk must not delay it
 # Errors of file systems and kernels without unnamed files, open(2).
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})

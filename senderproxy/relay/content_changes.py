@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from senderproxy import log_events
 from senderproxy.aio import wait_done
-from senderproxy.disk_threads import DiskThreads, DiskTimeout
+from senderproxy.disk_threads import READ_BLOCK, DiskThreads, DiskTimeout
 from senderproxy.log import event
 from senderproxy.mail.dot_stuffing import DotStuffer, remove_dots
 from senderproxy.mail.message import Message
@@ -26,7 +26,6 @@ from senderproxy.rewriting.long_lines import LongLineDetector
 from senderproxy.translation import N_
 
 _MEMORY_LIMIT: Final = 256 * 1024  # octets of a new body in memory; most messages have less
-_READ_BLOCK: Final = 512 * 1024  # octets read from the file at a time: a hop to a thread costs as much as 100 KiB
 _TIMEOUT: Final = 60.0  # seconds for all changes of one message; 100 MB take some seconds
 
 INTERNAL_ERROR: Final = N_("an internal error")
@@ -165,7 +164,7 @@ class ChangedBody:
             return
         position = 0
         while position < self.size:
-            block = os.pread(self._file.fileno(), _READ_BLOCK, position)
+            block = os.pread(self._file.fileno(), READ_BLOCK, position)
             if not block:
                 raise OSError("the file of the changed body is shorter than it was when written")
             yield block

@@ -122,6 +122,17 @@ async def test_few_blocks_are_read_ahead() -> None:
     assert used <= read <= 2 * used
 
 
+@pytest.mark.parametrize(("readers", "blocks"), [(1, 8), (8, 8), (9, 7), (16, 4), (32, 2), (50, 2)])
+async def test_of_many_bodies_few_blocks_each_are_read(readers: int, blocks: int) -> None:
+    disk = DiskThreads("test")
+    begun = [disk.read_ahead((number for number in range(9)), BODY) for _ in range(readers)]
+    assert disk.blocks_at_once == blocks
+    assert list(await begun[0].next()) == list(range(blocks))
+    for reader in begun:
+        reader.close()
+    assert disk.blocks_at_once == 8
+
+
 async def test_an_error_of_the_disk_is_raised_by_next() -> None:
     def blocks() -> Generator[bytes, None, None]:
         yield from LostBody("input/output error").blocks()

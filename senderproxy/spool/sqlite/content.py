@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from senderproxy.disk_threads import DiskThreads
+from senderproxy.disk_threads import READ_BLOCK, DiskThreads
 from senderproxy.mail.message import Body, UnnamedFile
 from senderproxy.relay.ports import SpoolError
 from senderproxy.spool.sqlite.rows import UnreadableRow
@@ -22,7 +22,6 @@ from senderproxy.translation import _
 
 FOLDER: Final = "content"
 BLOCK: Final = 64 * 1024  # octets in one block of a body in memory
-READ_BLOCK: Final = 512 * 1024  # octets in one read of a file: the hop to a thread costs as much as 100 KiB
 _WRITE_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE: Final = 0o600  # mode: readable and writable for the service's user only

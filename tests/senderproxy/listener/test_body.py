@@ -10,7 +10,8 @@ from typing import BinaryIO
 import pytest
 
 from senderproxy.aio import wait_done
-from senderproxy.listener.body import BLOCK, READ_BLOCK, WRITE_BLOCK, BodyBuffer, SpillDirectory
+from senderproxy.disk_threads import READ_BLOCK
+from senderproxy.listener.body import BLOCK, WRITE_BLOCK, BodyBuffer, SpillDirectory
 from senderproxy.listener.memory_files import MemoryFiles
 from tests.fakes.buffered_body import buffered_body, write
 from tests.fakes.filling_disk import FillingDisk
