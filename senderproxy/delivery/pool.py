@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from typing import Final
 
 from senderproxy.clock import Clock
 from senderproxy.delivery.observed_limits import ObservedLimits
@@ -17,6 +18,8 @@ from senderproxy.delivery.open_failures import FailureKind, OpenFailed
 from senderproxy.delivery.reuse import Choice, OpenNew, PoolLimits, Reuse, SessionKey, choose, is_expired, next_expiry
 from senderproxy.delivery.session import Session
 from senderproxy.mail.reply import reply
+
+_NO_ROOM: Final = (FailureKind.LIMIT, FailureKind.LOCAL)  # for a further session
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,7 @@ class Pool:
     async def _open(self, request: SessionRequest) -> None:
         """Open a session for the waiting messages. It goes on if they are cancelled: no login is started twice."""
         result: Session | OpenFailed | None = None
+        had_session = self._has_usable(request.key) > 0
         try:
             result = await request.open()
         except Exception as fault:  # noqa: BLE001 -- passed to the waiting messages, which are the callers
@@ -251,7 +255,7 @@ class Pool:
             self._opening = None
         if isinstance(result, Session):
             self._add(result, request.key)
-        elif isinstance(result, OpenFailed):
+        elif isinstance(result, OpenFailed) and not (had_session and self._has_lost_its_last(result, request.key)):
             self._open_failed(result, request)
         self._serve()
 
@@ -269,7 +273,7 @@ class Pool:
     def _open_failed(self, result: OpenFailed, request: SessionRequest) -> None:
         """Pass the failure to every message that waits for this login; with other sessions open, lower the limit."""
         alive = self._has_usable(request.key)
-        if result.kind in (FailureKind.LIMIT, FailureKind.LOCAL) and alive:
+        if result.kind in _NO_ROOM and alive:
             self.observed.connections.record(alive, self._clock.monotonic())
             self._on_observed()
             return
@@ -278,6 +282,13 @@ class Pool:
             return  # only logins fail: the open sessions carry the messages
         for waiter in _taken_with_key(self._waiters, request.key):
             _settle(waiter, result)
+
+    def _has_lost_its_last(self, result: OpenFailed, key: SessionKey) -> bool:
+        """True if there was no room for a further session, and those that were open meanwhile have ended.
+
+        The open ones were to carry the messages; now the next try waits for room.
+        """
+        return result.kind in _NO_ROOM and not self._has_usable(key)
 
     def _has_usable(self, key: SessionKey) -> int:
         """Return the number of sessions that can carry a message with this key, busy ones included."""

@@ -107,14 +107,19 @@ class AccountConnections:
             elif reached is None:
                 self._is_freed = False
                 reached = await self._take(limit, hosts)
-            while reached is ReachedLimit.ACCOUNT:
-                if self._pool.busy or self._pool.idle or loop.time() - begun >= _WAIT:
-                    return _no_connection(self._account, limit)
-                await self._wait_for_end()
-                reached = await self._take(limit, hosts)
-            if reached is not None:
-                reached = await self._take_at_full_server(limit, hosts, begun + IDLE_TIMEOUT)
-            return None if reached is None else no_room(provider)
+            end = begun + _WAIT
+            while reached is not None:  # one limit may be reached while it waits for the other
+                if reached is ReachedLimit.ACCOUNT:
+                    if self._pool.busy or self._pool.idle or loop.time() >= end:
+                        return _no_connection(self._account, limit)
+                    await self._wait_for_end()
+                    reached = await self._take(limit, hosts)
+                else:
+                    end = begun + IDLE_TIMEOUT
+                    reached = await self._take_at_full_server(limit, hosts, end)
+                    if reached is ReachedLimit.SERVER:
+                        return no_room(provider)
+            return None
         finally:
             self._uncounted, self.is_opening = 0, True
 

@@ -26,6 +26,9 @@ class StoredMessage:
     date: datetime
 
 
+_CONNECTED = ("01", "08")  # ESTABLISHED; CLOSE_WAIT: the client has gone, and the server has not ended yet
+
+
 class DovecotMailbox(Dovecot):
     """A server on a port, in a folder of its own.
 
@@ -61,6 +64,11 @@ class DovecotMailbox(Dovecot):
         self._quota_kilobytes = kilobytes
         self._write_configuration()
         self.start()
+
+    def is_left(self) -> bool:
+        """True if no client is connected: what one of them has begun is stored, or dropped."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+        return not any(row[1].endswith(f":{self.port:04X}") and row[3] in _CONNECTED for row in rows)
 
     def messages(self, name: str) -> list[StoredMessage]:
         """Return the messages of a folder, by its name as the server spells it; those of a folder that is not there."""

@@ -181,9 +181,8 @@ class Instance:
         if step and (moved := await self._time.move(connection, self.number, step)):  # all rows: without a time limit
             self.on_step(moved)
         async with asyncio.timeout(STOP_BEFORE):
-            if (
-                await connection.fetchval(_RENEW, self.number, self.is_draining) is None
-            ):  # another instance has taken over
+            renewed = await connection.fetchval(_RENEW, self.number, self.is_draining)
+            if renewed is None:  # another instance has taken over
                 self._lose()
                 await self._join(connection)
                 self._is_renumbered = True

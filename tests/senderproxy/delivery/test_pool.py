@@ -91,6 +91,35 @@ async def test_close_cancels_the_login_in_progress() -> None:
     assert isinstance(await pool.acquire(request_for(opened)), OpenFailed)
 
 
+@pytest.mark.parametrize("kind", [FailureKind.LOCAL, FailureKind.LIMIT])
+async def test_messages_wait_on_if_the_last_session_ends_while_a_further_one_finds_no_room(kind: FailureKind) -> None:
+    async with Simulator(SETTINGS) as simulator:
+        tries, asked, answer = 0, asyncio.Event(), asyncio.Event()
+
+        async def opened() -> Session | OpenFailed:
+            nonlocal tries
+            tries += 1
+            if tries == 2:
+                asked.set()
+                await answer.wait()
+                return OpenFailed(kind, reply(451, "4.3.2", "the busy one will do"))
+            return await open_at(smarthost_of(simulator))
+
+        pool = Pool("anna", SystemClock())
+        first = await pool.acquire(request_for(opened))
+        assert isinstance(first, PooledSession)
+        second = asyncio.create_task(pool.acquire(request_for(opened)))
+        await asked.wait()
+        pool.give_up_one()  # another account or instance needs it
+        pool.release(first)
+        answer.set()
+        pooled = await second
+        assert isinstance(pooled, PooledSession)
+        assert tries == 3
+        pool.release(pooled)
+        await pool.close()
+
+
 async def test_a_session_assigned_to_a_cancelled_message_goes_to_the_next() -> None:
     async with Simulator(SETTINGS) as simulator:
 
