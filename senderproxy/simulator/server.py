@@ -12,6 +12,7 @@ Not here: the session (simulator.session), the record (simulator.observations).
 """
 
 import asyncio
+import socket
 import ssl
 import tempfile
 import warnings
@@ -67,6 +68,7 @@ class Simulator:
         self._changed = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._ports: list[int] = [0, 0]
+        self._held: list[socket.socket] = []  # bound to the ports while it does not listen
         self._sessions: dict[asyncio.Task[None], ByteStream] = {}
         self._faults: list[BaseException] = []
         self._contexts: dict[tuple[CertificateKind, bool, str, str | None], ssl.SSLContext] = {}
@@ -84,6 +86,7 @@ class Simulator:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.go_offline()
+        self._release_ports()
         if self._directory is not None:
             self._directory.cleanup()
         if fault is None:
@@ -105,12 +108,20 @@ class Simulator:
             )
             self._ports[place] = server.sockets[0].getsockname()[1]
             self._servers.append(server)
+        self._release_ports()
+
+    def _release_ports(self) -> None:
+        for held in self._held:
+            held.close()
+        self._held.clear()
 
     async def go_offline(self) -> None:
-        """Stop listening and close every connection: the provider is unreachable."""
+        """Stop listening and close every connection: the provider is unreachable. Its ports stay its own."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        self._release_ports()
+        self._held = [_held_port(self._address, port) for port in self._ports]
         await self.drop_sessions()
 
     async def drop_sessions(self) -> None:
@@ -272,3 +283,11 @@ class Simulator:
             for session in self.sessions[-5:]
         ]
         return "; ".join(lines)
+
+
+def _held_port(address: str, port: int) -> socket.socket:
+    """A socket that keeps this port from others; Linux lets a second one listen there that says SO_REUSEADDR, too."""
+    held = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((address, port))
+    return held
