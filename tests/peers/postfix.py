@@ -202,7 +202,8 @@ class Postfix:
     def mailbox(self) -> list[Delivery]:
         """Return what this instance has delivered to its own mailbox, oldest first.
 
-        Of a message all recipients are here, or none, unless some are deferred.
+        Of a message all recipients are here, or none, unless some are deferred. A recipient is here once for each time
+        that a client sent it the message: virtual(8) delivers again what it had not yet marked when it was stopped.
         """
         begun = {delivery.queue_id for delivery in self._delivered()}
         in_work = self._in_work()
@@ -231,7 +232,9 @@ class Postfix:
             if file.name not in self._read:
                 self._read[file.name] = _read_delivery(file.read_bytes())
             delivery, recipient = self._read[file.name]
-            found.setdefault(delivery.queue_id, replace(delivery, recipients=[])).recipients.append(recipient)
+            recipients = found.setdefault(delivery.queue_id, replace(delivery, recipients=[])).recipients
+            if recipient not in recipients:
+                recipients.append(recipient)
         return list(found.values())
 
     @property
