@@ -5,8 +5,8 @@ Guarantees: of one condition BEGUN and OVER alternate. A condition is alerted af
 after it has stayed away for a while, which grows for one that comes and goes. A part of an alerted condition, as one of
 its accounts, is not alerted by itself. The number of alerts in an hour is bounded; what is above it is not lost, but
 becomes one digest. News that was being sent at a crash is sent once more, and after a second crash by a process
-that has run for a while: a crash loop sends no storm, and loses no news. Times are of the monotonic clock, so a step of
-the wall clock changes nothing. Memory is bounded by WATCHED_LIMIT.
+that has run for a while: a crash loop sends no storm, and loses no news; it names the same beginning each time. Times
+are of the monotonic clock, so a step of the wall clock changes nothing. Memory is bounded by WATCHED_LIMIT.
 Not here: the conditions (monitoring), the sending and the writing (service), the words (alerts.wording).
 """
 
@@ -135,9 +135,10 @@ class AlertPolicy(LearnedSource):
 
     def _note(self, condition: Condition, words: Mapping[str, Condition], now: float) -> None:
         watched = self._watched.get(condition.id)
+        since = condition.since.replace(microsecond=0)  # as in the fact
         if watched is None:
             if len(self._watched) < WATCHED_LIMIT:
-                self._watched[condition.id] = Watched(condition, words, now)
+                self._watched[condition.id] = Watched(replace(condition, since=since), words, now)
                 self.changed(_subject(condition.id))
             return
         before = watched.condition
@@ -147,14 +148,16 @@ class AlertPolicy(LearnedSource):
             watched.gone_at = None
             watched.times += 1
             self.changed(_subject(condition.id))
-        elif condition.severity > before.severity:
-            watched.seen_at = now
+        else:
+            since = before.since  # the process after a crash knows it less exactly
+            if condition.severity > before.severity:
+                watched.seen_at = now
         if condition.severity is not before.severity:
             self.changed(_subject(condition.id))
         if watched.is_open and condition.affected.names and before.affected.kind is condition.affected.kind:
             names = tuple(dict.fromkeys((*condition.affected.names, *before.affected.names)))[:_NAMES_LIMIT]
             condition = replace(condition, affected=replace(condition.affected, names=names))
-        watched.condition, watched.translations = condition, words
+        watched.condition, watched.translations = replace(condition, since=since), words
 
     def _note_absence(self, id_: ConditionId, watched: Watched, found: Mapping[ConditionId, Condition]) -> bool:
         """True if a condition that is not in the list is over, and not part of a wider one or replaced by its parts."""

@@ -275,6 +275,20 @@ def test_news_that_two_crashes_cut_off_is_sent_by_a_process_that_runs_for_a_whil
     assert office.got == [(BEGUN, DISK_FULL, "")]
 
 
+def test_news_that_is_sent_again_after_a_crash_is_about_the_same_beginning(office: Office) -> None:
+    def since(milliseconds: float) -> Condition:
+        return replace(FULL, since=NOW + timedelta(milliseconds=milliseconds))
+
+    office.look(since(1000.4))
+    office.look(since(1000.4), seconds=30, crash="after")
+    office.look(since(996.1), seconds=10)  # what was stored of it is rounded
+    office.run(10 * HOUR)
+    office.run(60, since(36_000_000))
+    assert [kind for kind, _key, _subject in office.got] == [BEGUN, BEGUN, OVER, BEGUN]
+    begun = [items[0].condition.since for _time, items in office.alerts]
+    assert begun[0] == begun[1] == begun[2] != begun[3]
+
+
 def test_a_restart_forgets_neither_what_was_alerted_nor_the_limit_of_the_hour(office: Office) -> None:
     seen = [condition(ConditionKey.UNKNOWN_PROVIDER, str(number)) for number in range(20)]
     for number in range(20):
