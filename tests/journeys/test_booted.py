@@ -22,11 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=st
 
 ANNA, BERT = AUTHORS[0], AUTHORS[4]
 # A fault is found, and mended, sooner than in an office; all else is the unit as it is shipped.
-IN_A_HURRY = """\
-[Service]
-WatchdogSec=5
-RestartSec=100ms
-"""
+IN_A_HURRY = "[Service]\nRestartSec=100ms\n"
+WATCHED = "WatchdogSec=15\n"  # a busy machine may leave the service without a processor for some seconds
 
 
 class Office:
@@ -67,10 +64,10 @@ class Office:
             pid = machine.pid()
             return pid if pid not in (0, before) and machine.shows("SubState") == "running" else 0
 
-        return wait_until(other, "systemd has started it again", peer=machine)
+        return wait_until(other, "systemd has started it again", 120, peer=machine)
 
     def arrived(self, count: int) -> None:
-        wait_until(lambda: len(self.provider.received()) >= count, f"{count} letters", peer=self.machine)
+        wait_until(lambda: len(self.provider.received()) >= count, f"{count} letters", 120, peer=self.machine)
 
 
 @pytest.fixture
@@ -83,9 +80,8 @@ def office(bench: Bench) -> Iterator[Office]:
 def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
     machine, letters = office.machine, letters_from([ANNA], 6)
     office.systemctl("start")  # comes back when the service says that it is ready
-    assert (
-        machine.shows("StatusText") == f"listening on {LOOPBACK}:{office.door}, {LOOPBACK}:{office.queue}, accounts: 1"
-    )
+    listening = f"listening on {LOOPBACK}:{office.door}, {LOOPBACK}:{office.queue}, accounts: 1"
+    assert machine.shows("StatusText").startswith(listening)  # behind it: that a busy machine is slow
     hand_in(office.door, letters[:1])
     office.arrived(1)
 
@@ -99,11 +95,11 @@ def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
     # a changed configuration is read, and a broken one refused while the old one goes on
     office.configure(office.configured.replace('mode = "queue"', 'mode = "pass-through"'))
     office.systemctl("reload")
-    assert "configuration reloaded" in machine.journal()
+    machine.wait_for_journal("configuration reloaded")
     pid = machine.pid()
     office.configure("[[listeners]\n")
     office.systemctl("reload", exit_code=1)
-    wait_until(lambda: "Refused, the previous configuration stays in force" in machine.journal(), "why", peer=machine)
+    machine.wait_for_journal("Refused, the previous configuration stays in force")
     hand_in(office.door, letters[1:2])
     office.arrived(3)
     assert machine.pid() == pid
@@ -117,7 +113,7 @@ def test_systemd_starts_watches_reloads_and_stops_it(office: Office) -> None:
 
 def test_after_a_kill_or_a_hang_it_is_there_again_with_all_that_waited(office: Office) -> None:
     machine, letters = office.machine, letters_from([ANNA], 9)
-    machine.write(f"/etc/systemd/system/{UNIT}.d/hurry.conf", IN_A_HURRY)
+    machine.write(f"/etc/systemd/system/{UNIT}.d/hurry.conf", IN_A_HURRY + WATCHED)
     machine.run("systemctl", "daemon-reload")
     office.systemctl("start")
     office.provider.stop()
@@ -128,13 +124,17 @@ def test_after_a_kill_or_a_hang_it_is_there_again_with_all_that_waited(office: O
     hand_in(office.queue, letters[3:6])
     machine.run("kill", "-STOP", str(second))  # it hangs: systemd hears nothing of it any more
     office.wait_for_another(second)
-    assert "Watchdog timeout" in machine.log()
+    machine.wait_for_journal("Watchdog timeout")
     hand_in(office.queue, letters[6:])
     office.provider.start()
     office.arrived(9)
     assert set(copies(office.provider.received()).values()) == {1}
-    said = machine.run("senderproxy", "status", exit_code=1)
-    assert "The queue is empty." in said
+
+    def status() -> str:
+        return machine.run("senderproxy", "status", exit_code=1)
+
+    wait_until(lambda: "The queue is empty." in status(), "the last reply is written down", 120, peer=machine)
+    said = status()
     assert "The service ended without a stop 2 times within a day" in said
     office.systemctl("stop")
 
@@ -151,7 +151,8 @@ def test_a_restart_and_a_crash_refuse_no_connection(office: Office) -> None:
         second = office.wait_for_another(first)
         office.systemctl("restart")
         third = office.wait_for_another(second)
-        wait_until(lambda: seen.greeted > 300, "the restarted service greets", peer=machine)
+        greeted = seen.greeted + 100
+        wait_until(lambda: seen.greeted > greeted, "the restarted service greets", 120, peer=machine)
     assert seen.refused == []
     assert seen.cut_off <= CLIENTS  # those that the killed process was about to greet
     assert machine.pid() == third
@@ -272,18 +273,16 @@ def free_low_port() -> Iterator[int]:
     raise AssertionError("no port is free")
 
 
-def test_the_page_starts_with_a_connection_and_ends_when_idle(office: Office) -> None:
-    machine = office.machine
+def test_the_page_starts_with_a_connection_and_ends_when_idle(bench: Bench, office: Office) -> None:
+    machine, port = office.machine, bench.port()
     office.configure(office.configured + '[web]\nrole = "operate"\n')
     for unit in ("senderproxy-web.socket", "senderproxy-web.service"):
         machine.run("install", "-m", "644", f"{SOURCES}/systemd/{unit}", "/etc/systemd/system/")
-    with socket.create_server((LOOPBACK, 0)) as holder:  # a free port
-        port = holder.getsockname()[1]
     override = "/etc/systemd/system/senderproxy-web.{}.d/override.conf"
     machine.write(override.format("socket"), f"[Socket]\nListenStream=\nListenStream={LOOPBACK}:{port}\n")
     command = machine.run("systemctl", "show", "--value", "--property=ExecStart", UNIT)
     program = command.partition("path=")[2].partition(" ")[0]
-    machine.write(override.format("service"), f"[Service]\nExecStart=\nExecStart={program} web --idle 1\n")
+    machine.write(override.format("service"), f"[Service]\nExecStart=\nExecStart={program} web --idle 5\n")
     machine.run("systemctl", "daemon-reload")
     office.systemctl("start")
     shown = machine.run("stat", "-c", "%U %G %a", "/run/senderproxy-web", "/run/senderproxy-web/read").split("\n")
@@ -304,10 +303,14 @@ def test_the_page_starts_with_a_connection_and_ends_when_idle(office: Office) ->
         state = machine.run("systemctl", "show", "--value", "--property=ActiveState", "senderproxy-web.service")
         return state.strip() == "inactive"
 
-    wait_until(is_gone, "the page's process has ended", 60, peer=machine)
+    wait_until(is_gone, "the page's process has ended", 120, peer=machine)
     assert _page(port, "/", cookie=cookie).startswith("HTTP/1.1 200 ")  # started again, and the login still holds
-    log = machine.run("journalctl", "--no-pager", "--output=cat", "--unit=senderproxy-web.service")
-    assert "the page can be opened" in log
+
+    def log_of_the_page() -> str:
+        return machine.run("journalctl", "--no-pager", "--output=cat", "--unit=senderproxy-web.service")
+
+    wait_until(lambda: "the page can be opened" in log_of_the_page(), "its first line", peer=machine)
+    log = log_of_the_page()
     assert token not in log
     assert "Traceback" not in log
 

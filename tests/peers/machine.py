@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.peers.packages import PROJECT
-from tests.peers.process import PATIENCE, PeerFailed, Program, control_groups, private_folder, wait_until
+from tests.peers.process import PeerFailed, Program, control_groups, private_folder, wait_until
 
 UNIT: Final = "senderproxy.service"
 SOCKET: Final = "senderproxy.socket"
@@ -27,6 +27,7 @@ SOURCES: Final = Path("/opt/senderproxy/sources")
 _LIBRARIES: Final = Path("/opt/senderproxy/libraries")
 _PYTHON: Final = Path("/opt/senderproxy/python")
 _SYSTEM: Final = Path("/usr")
+_SECONDS: Final = 120.0  # for a command, and for each step of the boot: many processes start, each with its checks
 _numbers: Final = itertools.count(1)  # of the machines of this process
 
 
@@ -73,7 +74,7 @@ class BootedMachine:
             said += self._words("journalctl", "--no-pager").stdout
         return said
 
-    def run(self, *words: str, stdin: str = "", exit_code: int = 0, seconds: float = PATIENCE) -> str:
+    def run(self, *words: str, stdin: str = "", exit_code: int = 0, seconds: float = _SECONDS) -> str:
         """Type a command there, as root; what it prints."""
         done = self._words(*words, stdin=stdin, seconds=seconds)
         if done.returncode != exit_code:
@@ -100,11 +101,15 @@ class BootedMachine:
         """The service's main process, as it is numbered there; 0 where there is none."""
         return int(self.shows("MainPID"))
 
+    def wait_for_journal(self, text: str) -> None:
+        """Return when the journal has this of the service or about it: it comes a moment after what it is about."""
+        wait_until(lambda: text in self.journal(), f"in the journal: {text}", _SECONDS, peer=self)
+
     def journal(self) -> str:
         """What the service has written so far."""
         return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={UNIT}")
 
-    def _words(self, *words: str, stdin: str = "", seconds: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+    def _words(self, *words: str, stdin: str = "", seconds: float = _SECONDS) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*words), input=stdin, capture_output=True, text=True, check=False, timeout=seconds, cwd="/"
         )
@@ -129,9 +134,9 @@ class BootedMachine:
         ]
         self._program = Program(self.name, [*words, inside, self._files, *seen], folder / "systemd.log")
         self._things.callback(self._program.kill)
-        self._systemd = self._program.wait_until(self._first_process, "systemd is process 1")
+        self._systemd = self._program.wait_until(self._first_process, "systemd is process 1", _SECONDS)
         self._program.wait_until(
-            lambda: self._words("systemctl", "is-system-running").stdout.strip() == "running", "systemd is up"
+            lambda: self._words("systemctl", "is-system-running").stdout.strip() == "running", "systemd is up", _SECONDS
         )
 
     def _first_process(self) -> int:
