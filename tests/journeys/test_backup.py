@@ -25,6 +25,7 @@ PEOPLE = [f"p{number}@firma.example" for number in range(3)]
 SECRET = "geheim-sicherung"
 PASSPHRASE = "geheim-satz der Sicherung\n"
 CLIENTS = 3
+SECONDS = 150  # for a command that reads all messages; clients submit meanwhile
 _ID = re.compile(rb"<(\d+)\.drill@firma\.example>")
 
 
@@ -108,19 +109,20 @@ async def drill(
     backup = folder / "drill.backup"
     before = set(clients.acknowledged)
     words = ("backup", str(backup), "--passphrase-stdin")
-    printed = await asyncio.to_thread(service.command, *words, standard_input=PASSPHRASE)
+    printed = await asyncio.to_thread(service.command, *words, standard_input=PASSPHRASE, seconds=SECONDS)
     assert "Note:" not in printed
     await clients.until(len(clients.acknowledged) + 10)  # the service went on
     await asyncio.to_thread(service.kill)
     clients.end()
     await asyncio.gather(*tasks)
+    await simulator.wait_until(lambda one: not one.open_connections, SECONDS, "what the service has sent at last")
     sent = arrived(simulator)
 
     place = folder / "second"
     restored = Senderproxy([VaultAccount(person, SECRET) for person in PEOPLE], "")
     restored.folder = place
     restore = ("restore", str(backup), "--folder", str(place), "--passphrase-stdin")
-    printed = await asyncio.to_thread(restored.command, *restore, standard_input=PASSPHRASE)
+    printed = await asyncio.to_thread(restored.command, *restore, standard_input=PASSPHRASE, seconds=SECONDS)
     assert "held" in printed
     await asyncio.to_thread(restored.start)
     try:
@@ -138,7 +140,7 @@ async def drill(
         assert len(arrived(simulator)) == len(sent), "nothing leaves before it is released"
         greylisting.share = 0.0
         await asyncio.to_thread(restored.command, "queue", "release", "--all", "--yes")
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(SECONDS):
             while (queue := await asyncio.to_thread(restored.queue))["waiting"] or queue["held"]:
                 await asyncio.sleep(0.1)
     finally:

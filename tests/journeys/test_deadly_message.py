@@ -38,7 +38,7 @@ def test_a_message_that_kills_the_process_three_times_is_held_and_the_others_arr
         relay.wait_for_death()
         with contextlib.suppress(PeerFailed):  # it may die of the message before it is ready
             relay.start()
-    wait_until(lambda: not relay.queue()["waiting"], "everything else is delivered", peer=relay)
+    wait_until(lambda: not relay.queue()["waiting"], "everything else is delivered", 120, peer=relay)
     assert relay.queue()["held"] == 1
     [held] = json.loads(relay.command("queue", "list", "--held", "--json"))
     assert held["reverse_path"] == DEADLY.author
@@ -46,7 +46,7 @@ def test_a_message_that_kills_the_process_three_times_is_held_and_the_others_arr
     assert state["why"].startswith("senderproxy itself crashed, 3 times in a row")
     arrived = copies(provider.received())
     assert set(arrived) == {(letter.message_id, letter.recipients[0]) for letter in letters}
-    assert max(arrived.values()) <= 2  # what was under way at a death may go once more
+    assert max(arrived.values()) <= 1 + 3  # what was under way at a death may go once more; it died three times
     assert relay.log().count('previous process crashed cause="Fatal Python error: Aborted; File ') == 3
     told = relay.command("track", "--from", DEADLY.author, "--to", DEADLY.recipients[0])
     assert told.count("senderproxy itself crashed") >= 3

@@ -123,7 +123,7 @@ def test_signatures_are_valid_after_exim_and_postfix_have_passed_them_on(
     for raw in letters:
         assert hand_over(first.port, "anna@firma.example", "x@kunde.test", raw)[0] == 250
     first.send_queue()
-    last.wait_until(lambda: len(last.mailbox()) == len(letters), "all are there")
+    last.wait_until(lambda: len(last.mailbox()) == len(letters), "all are there", 120)
     arrived = [delivery.content for delivery in last.mailbox()]
     assert all(b"by exim.test" in raw for raw in arrived)
     assert_all_verify(tmp_path / "mail", arrived)
@@ -137,7 +137,7 @@ def test_signatures_are_valid_after_postfix_and_exim_have_passed_them_on(
     first = bench.start(PostfixOffice(last.port, ["other.test"]))
     for raw in letters:
         assert hand_over(first.port, "anna@firma.example", "x@kunde.test", raw)[0] == 250
-    first.wait_until_nothing_waits()
+    first.wait_until_nothing_waits(120)
     last.send_queue()
     folder = last.folder / "mailbox" / "new"
     wait_until(lambda: len(list(folder.glob("*"))) == len(letters), "all are there")

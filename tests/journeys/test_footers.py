@@ -51,7 +51,7 @@ def arrived(provider: PostfixProvider, message_id: str) -> Delivery:
     def find() -> list[Delivery]:
         return [each for each in provider.received() if each.header("Message-ID") == message_id]
 
-    provider.wait_until(lambda: bool(find()), f"the message {message_id}")
+    provider.wait_until(lambda: bool(find()), f"the message {message_id}", 120)
     [found] = find()
     return found
 

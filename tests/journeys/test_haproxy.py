@@ -56,7 +56,7 @@ def client(port: int, host: str = CLIENT) -> Iterator[smtplib.SMTP]:
 def test_the_client_is_seen_through_haproxy_and_its_checks_are_not(bench: Bench, tmp_path: Path) -> None:
     provider = bench.start(PostfixProvider(office_under(Rule.ADDRESS).mailboxes, Rule.ADDRESS))
     relay = bench.start(BehindHaproxy(provider))
-    with reserved_ports(1) as [port], running_haproxy(port, {"relay1": relay.port}) as haproxy:
+    with reserved_ports(1) as [port], running_haproxy(port, {"relay1": relay.port}, faster=False) as haproxy:
         haproxy.wait_for("relay1", "UP L7OK")
         with client(port) as sending:
             sending.sendmail(LETTER.author, LETTER.recipients, LETTER.content)
@@ -74,7 +74,9 @@ def test_the_client_is_seen_through_haproxy_and_its_checks_are_not(bench: Bench,
         with client(relay.port) as direct:
             assert direct.docmd("PROXY", "TCP4 192.168.1.20 192.168.1.20 1 1")[0] == 500
         haproxy.wait_for("relay1", "UP L7OK")
-        clients = [line for line in relay.log().splitlines() if "client" in line or "WARNING" in line]
+        busy = ("event loop blocked", "loop_blocked")  # that the machine is busy
+        lines = [line for line in relay.log().splitlines() if not any(text in line for text in busy)]
+        clients = [line for line in lines if "client" in line or "WARNING" in line]
         assert len(clients) == 2, clients
         [listener] = json.loads(relay.command("status", "--json"))["listeners"]
         assert (listener["connections"], listener["turned_away"]) == (2, 1)
@@ -120,7 +122,7 @@ class SteadyClients:
     def wait_for_more(self, count: int) -> None:
         """Return when so many letters more were accepted, or one was refused."""
         wanted = len(self.sent) + count
-        wait_until(lambda: len(self.sent) >= wanted or self.refused, f"{count} letters more")
+        wait_until(lambda: len(self.sent) >= wanted or self.refused, f"{count} letters more", 120)
 
     def _send(self, client_number: int) -> None:
         number = 0

@@ -13,7 +13,8 @@ from tests.peers.senderproxy import Senderproxy, VaultAccount
 pytestmark = pytest.mark.slow
 
 OWN_MEMORY = 37.0  # MB; 35.3 on Python 3.11. With doubled classes: 37.5, with pydantic: 46
-WAKE_UPS = 5  # in 10 seconds; one for the housekeeping
+WAKE_UPS = 5  # in a window; one for the housekeeping
+WINDOW = 10  # seconds
 
 
 def own_memory(process: int) -> float:
@@ -29,11 +30,11 @@ def test_an_idle_service_is_small_and_sleeps() -> None:
     with Senderproxy(
         accounts, 'host = "localhost"\nport = 465\nsecurity = "tls"\nsender_rule = "address"\n'
     ) as service:
-        switches = [voluntary_switches(service.pid)]
+        switches = [(time.monotonic(), voluntary_switches(service.pid))]
         for _window in range(5):
-            time.sleep(10)  # what is measured
-            switches.append(voluntary_switches(service.pid))
-        wake_ups = [after - before for before, after in pairwise(switches)]
+            time.sleep(WINDOW)  # what is measured; a busy machine ends it later
+            switches.append((time.monotonic(), voluntary_switches(service.pid)))
+        wake_ups = [(after - before) * WINDOW / (end - start) for (start, before), (end, after) in pairwise(switches)]
         # The first windows have the work after a start: what was learned is written, the spool is looked at.
         assert statistics.median(wake_ups) <= WAKE_UPS, wake_ups
         assert own_memory(service.pid) <= OWN_MEMORY

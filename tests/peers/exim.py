@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.peers.packages import EXIM
-from tests.peers.process import LOOPBACK, PATIENCE, Program, greeting, private_folder, reserved_ports
+from tests.peers.process import LOOPBACK, Program, greeting, private_folder, reserved_ports
 from tests.peers.unpacked import without
 
 USER: Final = "Debian-exim"
+_SECONDS: Final = 240.0  # for a command: a run of the queue starts two processes for each message
 WRAPPED: Final = ("LD_PRELOAD", "NSS_WRAPPER_PASSWD", "NSS_WRAPPER_GROUP")
 
 
@@ -102,7 +103,7 @@ class Exim:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE,
+            timeout=_SECONDS,
         )
         assert done.returncode == 0, f"exim {arguments}: {done.stderr}\n{self.log()}"
         return done.stdout

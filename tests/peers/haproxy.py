@@ -38,7 +38,7 @@ class Haproxy:
 
     def wait_for(self, server: str, state: str) -> None:
         """Return when the server is in that state."""
-        wait_until(lambda: self.states()[server] == state, f"{server} is {state}", peer=self.program)
+        wait_until(lambda: self.states()[server] == state, f"{server} is {state}", 120, peer=self.program)
 
 
 def documented_configuration(address: str, servers: Mapping[str, int], *, faster: bool = True) -> str:
