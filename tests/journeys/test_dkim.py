@@ -43,7 +43,7 @@ pytestmark = pytest.mark.slow
 FIRMA = "firma.example"
 MISSING = why_not_here(*COMMANDS, root=True)
 KEY = signing_key()
-PATIENCE = 60  # seconds of the real clock
+PATIENCE = 150  # seconds of the real clock; the next look after a failed one is a minute later
 
 
 # ---- three verifiers ----
