@@ -214,6 +214,7 @@ class Swallower:
     def __exit__(self, *_error: object) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(20)  # before the cut, so that no connection comes after it
         self._listener.close()
         self.cut()
         for thread in self._threads:
