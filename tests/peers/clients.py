@@ -59,6 +59,7 @@ def swaks(
             "--server", "localhost",  # the name in the certificates; newer ones compare it
             "--port", str(port),
             "--helo", "scanner.office.test",
+            "--timeout", "100s",  # for each reply; without the option 30 s
             "--from", reverse_path or "<>",
             "--to", ",".join(recipients),
             "--data", f"@{message}",
