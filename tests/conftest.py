@@ -22,6 +22,7 @@ from senderproxy.translation import SOURCE, use_language
 os.environ["LANGUAGE"] = "en"
 # Their tables are as wide as their contents. Processes of pytest-xdist have the columns of the terminal here.
 os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")  # without pytest-xdist, readline has set it, and os.environ does not know
 
 # No test waits for longer than this for anything; a hang becomes a failure with a traceback.
 DEADLINE = 60.0

@@ -48,13 +48,13 @@ def test_a_provider_that_greylists_refuses_some_and_goes_away_all_arrive_once_an
     provider.wait_until(lambda: len(provider.received()) >= 5, "the first letters")
     provider.stop()
     hand_in(office.port, letters[30:])
-    office.wait_until(lambda: {mail.queue for mail in office.waiting()} <= {"deferred"}, "nothing under way")
+    office.finish_work()
     provider.start()
 
     def tried_again() -> bool:
         relay.resume_accounts()  # the stop may have cut off logins
         office.flush()
-        return not office.waiting() and not relay.queue()["waiting"]
+        return office.is_empty() and not relay.queue()["waiting"]
 
     office.wait_until(tried_again, "nothing waits", 120)
     wait_until_empty(relay)
@@ -71,10 +71,12 @@ def test_a_provider_that_greylists_refuses_some_and_goes_away_all_arrive_once_an
     assert set(arrived) == good
     assert {letter for (letter, _), count in arrived.items() if count > 1} <= before_the_stop
     bad = {recipient for letter in letters for recipient in letter.recipients if recipient.startswith("unknown-")}
-    office.wait_until(lambda: len(office.returned()) >= len(bad), "a report on each refused recipient")
-    told = b" ".join(b" ".join(report.content.split()) for report in office.returned())
-    for recipient in bad:
-        assert f"Final-Recipient: rfc822; {recipient}".encode() in told
+
+    def told() -> set[str]:
+        text = b" ".join(b" ".join(report.content.split()) for report in office.returned())
+        return {recipient for recipient in bad if f"Final-Recipient: rfc822; {recipient}".encode() in text}
+
+    office.wait_until(lambda: told() == bad, "a report on each refused recipient")
     assert provider.greylist is not None
     assert {recipient for _, recipient in good if recipient.startswith("grey-")} <= provider.greylist.put_off
 
@@ -116,13 +118,12 @@ def test_a_scanner_that_tries_once_may_forget_its_mail_while_the_provider_is_awa
     provider.stop()
     letters = letters_from(AUTHORS, 12)
     hand_in(door, letters)
-    queue = relay.queue()
-    assert queue["waiting"] == 12
-    wait_until(lambda: relay.queue()["blocked"], "it is known that the provider is away", peer=relay)
-    assert str(provider.starttls_port) in relay.queue()["blocked"][0]["why"]
+    wait_until(lambda: relay.queue()["waiting"] == 12, "twelve wait", peer=relay)
+    blocked = wait_until(lambda: relay.queue()["blocked"], "it is known that the provider is away", peer=relay)
+    assert str(provider.starttls_port) in blocked[0]["why"]
     relay.kill()
     relay.start()
-    assert relay.queue()["waiting"] == 12
+    wait_until(lambda: relay.queue()["waiting"] == 12, "twelve wait again", peer=relay)
     provider.start()
     wait_until_empty(relay)
     assert copies(provider.received()) == {(letter.message_id, letter.recipients[0]): 1 for letter in letters}

@@ -54,7 +54,7 @@ class Office:
         """The label of each account."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=30) as answer:
             answer.read()
-        status = json.loads(self.service.command("status", "--json", exit_code=1))
+        status = json.loads(self.service.command("status", "--json", exit_code=None))
         assert status["metrics"]["address"] == self.metrics
         return {account: label for label, account in status["metrics"]["accounts"].items()}
 
@@ -126,6 +126,7 @@ def submit_all(office: Office) -> Counter[tuple[str, str, str]]:
 def history(office: Office) -> Counter[tuple[str, str]]:
     """The recipients in the history, by account and status."""
     with contextlib.closing(sqlite3.connect(office.service.folder / "spool" / "spool.db")) as spool:
+        spool.execute("BEGIN")  # one state for all of these: rows become packs meanwhile
         rows = spool.execute("SELECT account, fate FROM message JOIN recipient ON message.number = recipient.message")
         found = Counter(rows.fetchall())
         for account, count in spool.execute("SELECT account, waiting FROM new_message"):
@@ -254,6 +255,8 @@ def pass_messages(simulator: Simulator) -> None:
             "Dora's account is suspended",
             DEADLINE,
         )
+        accepted = "sum(senderproxy_accept_seconds_count)"  # counted last
+        wait_until(lambda: prometheus.values(accepted) == {(): MESSAGES + 1.0}, "Dora's message is counted", DEADLINE)
         check_other_series(office, prometheus)
         with urllib.request.urlopen(f"http://{office.metrics}/metrics", timeout=30) as answer:
             page = answer.read()

@@ -85,7 +85,7 @@ imap_security = "none"
 
     def until_stored(self, count: int) -> list[bytes]:
         """The copies without the field of their mark, as soon as there are so many."""
-        wait_until(lambda: len(self.mailbox.messages(SENT)) >= count, f"{count} copies", peer=self.relay)
+        wait_until(lambda: len(self.mailbox.messages(SENT)) >= count, f"{count} copies", 120, peer=self.relay)
         found = self.mailbox.messages(SENT)
         assert {each.flags for each in found} == {"S"}
         contents = [each.content.replace(b"\n", b"\r\n") for each in found]  # as it stores line ends
@@ -159,6 +159,7 @@ def copies_equal_what_the_provider_got_with_footer_and_signature(way: Way) -> No
     assert f"copies in the folder {SENT}" in way.relay.command("account", "verify", ANNA)
     way.send(1)
     way.send(2, port=way.devices)
+    way.until_received(2)  # else it would leave after the stop, with a signature
     sign(way.relay)
     way.send(3)
     way.send(4, port=way.devices)
@@ -183,7 +184,8 @@ def a_full_mailbox_is_a_condition_and_no_copy_is_lost(way: Way) -> None:
         return any(one["key"] == "sent_copy_waiting" for one in answer["conditions"])
 
     wait_until(has_condition, "the condition", peer=way.relay)
-    assert "2 copies for the Sent folder" in way.relay.command("queue")
+    two = "2 copies for the Sent folder"
+    wait_until(lambda: two in way.relay.command("queue"), two, peer=way.relay)
     way.mailbox.change_quota(None)
     way.relay.resume_accounts()  # it is tried at once
     way.assert_equal(6)

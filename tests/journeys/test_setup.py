@@ -44,7 +44,8 @@ class Office:
 
     def set_up(self, *options: str, exit_code: int = 0) -> str:
         """Run `senderproxy setup` and return its output."""
-        return self.machine.run("senderproxy", "setup", "--answers", ANSWERS, *options, exit_code=exit_code)
+        words = ("senderproxy", "setup", "--answers", ANSWERS, *options)
+        return self.machine.run(*words, exit_code=exit_code, seconds=120)
 
     def sums(self) -> str:
         """The checksums and times of all files that setup writes."""
@@ -80,7 +81,7 @@ def test_one_command_starts_the_service_and_sends_a_message(office: Office) -> N
     changed = json.loads(office.set_up("--json"))
     assert changed["changed"] == ["setting listeners.allow", f"account {BERT} (new): {BERT}"]
     assert machine.pid() == pid
-    assert "configuration reloaded" in machine.journal()
+    wait_until(lambda: "configuration reloaded" in machine.journal(), "the reload in the journal", peer=machine)
     wait_until(lambda: len(office.provider.received()) == 2, "the second test message arrives", peer=machine)
 
     # A service that was stopped is started again.

@@ -51,7 +51,7 @@ allow = ["192.168.1.0/24"]
         assert not shows(second, "drains")
         first.command("drain")
         wait_until(lambda: shows(second, drained(first)), "the other one shows the drain", peer=second)
-        assert shows(first, f"/{first.pid} (this one, drains)")
+        wait_until(lambda: shows(first, f"/{first.pid} (this one, drains)"), "it shows its own drain", peer=first)
         assert not shows(first, drained(second))
         first.command("drain", "--undo")
         wait_until(lambda: not shows(second, "drains"), "the other one shows its end", peer=second)

@@ -50,17 +50,17 @@ def start(bench: Bench, provider: PostfixProvider, people: Office, more: str, **
     return bench.start(relay)
 
 
-def status_with(relay: Senderproxy, words: str) -> str:
-    """The output of `status`, without its line breaks, once it has these words: the disk is asked once a second."""
+def status_with(relay: Senderproxy, *words: str) -> str:
+    """The output of `status`, without its line breaks, once it has these words: disk and queue are asked once a second."""
 
     def look() -> str:
         try:
             said = " ".join(relay.command("status", exit_code=1).split())
         except AssertionError:  # no condition yet
             return ""
-        return said if words in said else ""
+        return said if all(each in said for each in words) else ""
 
-    return wait_until(look, f"status says: {words}", peer=relay)
+    return wait_until(look, f"status says: {', '.join(words)}", peer=relay)
 
 
 def once(letters: list[Letter]) -> dict[tuple[str, str], int]:
@@ -89,8 +89,8 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         provider.stop()
         taken, _ = hand_over_until_refused(door, letters)
         assert len(taken) > 5
-        said = status_with(relay, "New mail for the queue is deferred")
-        assert f"Queue: {len(taken)} messages waiting" in said
+        waiting = f"Queue: {len(taken)} messages waiting"
+        said = status_with(relay, "New mail for the queue is deferred", waiting)
         assert re.search("New mail for the queue is deferred: .*(space|full)", said), said
         assert "Free some space" in said
         relay.restart()  # nor does a start on a full disk lose anything
@@ -112,7 +112,10 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         wait_until(retried, "the queue takes the command", 120, peer=relay)
         wait_until_empty(relay)  # what waits goes out before there is room for more
         assert copies(provider.received()) == once(taken)
-        assert ("spool's reserve file released" in relay.log()) == (reserve == "1 kB")
+        if reserve == "1 kB":
+            relay.wait_for_log("spool's reserve file released")
+        else:
+            assert "spool's reserve file released" not in relay.log()
         code, words = hand_over(relay.port, early.author, early.recipients[0], large(early, 2000))
         assert code == 250, words  # with 20 MB free, temporary files are on this disk from now on
         fill_up(disk)
@@ -121,14 +124,17 @@ def test_a_full_disk_takes_no_more_says_so_and_with_room_again_takes_mail_withou
         hand_in(relay.port, [through])  # what passes through needs no disk
         code, words = hand_over(relay.port, attached.author, attached.recipients[0], large(attached, 2000))
         assert code == 250, words  # a large message neither, though its temporary file would be there
-        assert reserve == "1 kB" or "a large message is buffered in memory" in relay.log()
+        if reserve != "1 kB":
+            relay.wait_for_log("a large message is buffered in memory")
         ballast.unlink()
         rest = letters[len(taken) :]
         hand_in(door, rest[:20])
         wait_until_empty(relay)
         assert copies(provider.received()) == once([*letters[: len(taken) + 20], early, through, attached])
         assert (disk / "spool" / "reserve").stat().st_size == 4_000_000  # taken again
-        assert "The queue is empty." in relay.command("status")
+        said = relay.command("status", exit_code=None)  # 1 if the machine is busy
+        assert "The queue is empty." in said
+        assert "New mail for the queue is deferred" not in said
         relay.stop()
 
 
@@ -148,8 +154,7 @@ def test_a_disk_that_turned_read_only_is_told_of_and_once_mended_everything_arri
         disk.break_down()
         code, words = hand_over(door, letters[10].author, letters[10].recipients[0], letters[10].content)
         assert code in (451, 452), words
-        said = status_with(relay, "New mail for the queue is deferred")
-        assert "Queue: 10 messages waiting" in said
+        said = status_with(relay, "New mail for the queue is deferred", "Queue: 10 messages waiting")
         assert "dmesg" in said
         provider.start()
         through = Letter("anna@firma.test", ("through@kunde.test",), "through@desk.office.test")
@@ -182,8 +187,9 @@ def test_a_disk_that_does_not_answer_keeps_the_service_neither_from_ending_nor_f
     with ThreadPoolExecutor(1) as somebody:
         last = letters[10]
         answer = somebody.submit(hand_over, door, last.author, last.recipients[0], large(last, size))
-        wait_until(lambda: relay.queue()["refusing"], "it is known that the disk does not answer", peer=relay)
-        assert "has not responded for" in relay.queue()["refusing"]["why"]
+        refusing = "it is known that the disk does not answer"
+        found = wait_until(lambda: relay.queue()["refusing"], refusing, 60, peer=relay)
+        assert "has not responded for" in found["why"]
         relay.stop()
         with suppress(smtplib.SMTPServerDisconnected):
             assert answer.result()[0] in (421, 451)  # 451 if the message was slower than the discovery
@@ -217,9 +223,10 @@ def test_while_the_disk_does_not_answer_queue_listeners_reply_451_and_then_every
         hand_in(relay.port, [through])  # what passes through needs no disk
         status_with(relay, "has not responded for")
         switch.unlink()
-        assert answer.result(60)[0] == 250  # it was in the commit that hung
+        code, words = answer.result(60)
+        assert code in (250, 451), words  # 250 if it was in the commit that hung; what was learned may have been
     wait_until(lambda: "spool's disk responds again" in relay.log(), "it is known", peer=relay)
-    hand_in(door, letters[3:])
+    hand_in(door, letters[3 if code == 250 else 2 :])
     wait_until_empty(relay)
     assert copies(provider.received()) == once([*letters, through])
     relay.stop()

@@ -14,7 +14,7 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -195,9 +195,23 @@ class Postfix:
         """Try at once to send everything that waits."""
         self._command("postqueue", "-f")
 
+    def is_empty(self) -> bool:
+        """True if the queue is empty. A message that moves from one part to another may be in neither list."""
+        return not self.waiting() and not self._in_work() and not self.waiting()
+
     def wait_until_nothing_waits(self, seconds: float = PATIENCE) -> None:
         """Return when the queue is empty."""
-        self.wait_until(lambda: not self.waiting(), f"the queue of {self.name} is empty", seconds)
+        self.wait_until(self.is_empty, f"the queue of {self.name} is empty", seconds)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Its processes do nothing meanwhile; its connections stay open."""
+        assert self._program is not None
+        os.killpg(self._program.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._program.pid, signal.SIGCONT)
 
     def mailbox(self) -> list[Delivery]:
         """Return what this instance has delivered to its own mailbox, oldest first.

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.peers.packages import PROJECT, PROMETHEUS, PROMTOOL
-from tests.peers.process import LOOPBACK, Program, private_folder, reserved_ports
+from tests.peers.process import LOOPBACK, Program, private_folder, reserved_ports, wait_until
 
 DEPLOY: Final = PROJECT / "deploy" / "prometheus"
 _TARGET: Final = "127.0.0.1:9464"
 _ASKS: Final = 30.0  # seconds for an answer
+_SCRAPED: Final = 60.0  # seconds until a scrape has an answer in time
 
 
 def promtool(*words: str | Path, standard_input: bytes = b"", folder: Path = DEPLOY) -> str:
@@ -49,14 +50,23 @@ class Prometheus:
             return None
 
     def values(self, query: str) -> dict[tuple[str, ...], float]:
-        """The value of each series now, by its labels' values in the order of their names, without instance and job."""
+        """The value of each series, by its labels' values in the order of their names, without instance and job.
+
+        Those of the last scrape: one that had no answer in time leaves no series until the next.
+        """
         found = {}
-        for one in self.ask("/api/v1/query", query=query)["result"]:
+        at = wait_until(self._scraped_at, "a scrape with an answer", _SCRAPED)
+        for one in self.ask("/api/v1/query", query=query, time=at)["result"]:
             labels = {
                 name: value for name, value in one["metric"].items() if name not in ("__name__", "instance", "job")
             }
             found[tuple(labels[name] for name in sorted(labels))] = float(one["value"][1])
         return found
+
+    def _scraped_at(self) -> str:
+        """The time of the last scrape; empty if it had no answer."""
+        answer = self.ask("/api/v1/query", query="timestamp(up) and (up == 1)")
+        return str(answer["result"][0]["value"][1]) if answer is not None and answer["result"] else ""
 
     def alerts(self) -> set[str]:
         """The names of the alerts that are pending or fire."""
@@ -70,12 +80,12 @@ class Prometheus:
 
 @contextlib.contextmanager
 def running_prometheus(target: str) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes this address every second, with our rules."""
+    """A Prometheus that scrapes this address every two seconds, with our rules."""
     with private_folder("prometheus") as folder, reserved_ports(1) as [port]:
         configuration = (DEPLOY / "prometheus.yml").read_text(encoding="utf-8")
         assert _TARGET in configuration
-        configuration = configuration.replace(_TARGET, target).replace("scrape_interval: 30s", "scrape_interval: 1s")
-        configuration = configuration.replace("scrape_timeout: 10s", "scrape_timeout: 1s")
+        configuration = configuration.replace(_TARGET, target).replace("scrape_interval: 30s", "scrape_interval: 2s")
+        configuration = configuration.replace("scrape_timeout: 10s", "scrape_timeout: 2s")
         configuration = f"global:\n  evaluation_interval: 1s\n{configuration}"
         (folder / "prometheus.yml").write_text(configuration, encoding="utf-8")
         (folder / "senderproxy-rules.yml").write_bytes((DEPLOY / "senderproxy-rules.yml").read_bytes())
