@@ -5,6 +5,7 @@ Guarantees: a FaultScript records the faults that it applied, so a test can show
 Not here: the execution of an action (simulator.scripted_replies).
 """
 
+import asyncio
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -87,13 +88,22 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Send the due reply when the event is set."""
+
+    released: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
 class OctetByOctet:
     """Send the due reply octet by octet."""
 
     seconds_each: float
 
 
-FaultAction: TypeAlias = Silence | Drop | ReplyWith | RawOctets | AppendOctets | RepeatForever | Delay | OctetByOctet
+FaultAction: TypeAlias = (
+    Silence | Drop | ReplyWith | RawOctets | AppendOctets | RepeatForever | Delay | Hold | OctetByOctet
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,16 @@ from typing import Final
 from senderproxy.simulator import rules
 from senderproxy.simulator.byte_stream import ByteStream, PeerGone
 from senderproxy.simulator.content import IncomingContent
-from senderproxy.simulator.faults import AppendOctets, Delay, FaultAction, FaultStage, OctetByOctet, ReplyWith, Silence
+from senderproxy.simulator.faults import (
+    AppendOctets,
+    Delay,
+    FaultAction,
+    FaultStage,
+    Hold,
+    OctetByOctet,
+    ReplyWith,
+    Silence,
+)
 from senderproxy.simulator.headers import authors_of, header_faults
 from senderproxy.simulator.observations import ReceivedMessage, RefusedMessage
 from senderproxy.simulator.provider_replies import ServerReply
@@ -187,7 +196,7 @@ class MailCommands:
                     self._stream.stop_reading()
                     await self._stream.gone()
                     raise PeerGone
-                case (OctetByOctet() | AppendOctets()) as action:
+                case (Hold() | OctetByOctet() | AppendOctets()) as action:
                     raise ValueError(f"{action} is not possible while content arrives")
                 case action if not replied:
                     replied = True

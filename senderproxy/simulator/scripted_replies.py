@@ -16,6 +16,7 @@ from senderproxy.simulator.faults import (
     Drop,
     FaultAction,
     FaultStage,
+    Hold,
     OctetByOctet,
     RawOctets,
     RepeatForever,
@@ -45,6 +46,8 @@ class ScriptedReplies:
                 return
             case Delay(seconds):
                 await asyncio.sleep(seconds)
+            case Hold(released):
+                await released.wait()
             case OctetByOctet() | AppendOctets():
                 raise ValueError(f"{action} is not possible at {stage.value}")
             case _:
@@ -87,6 +90,9 @@ class ScriptedReplies:
             case Delay(seconds):
                 await asyncio.sleep(seconds)
                 await self._stream.send(octets)
+            case Hold(released):
+                await released.wait()
+                await self._stream.send(octets)
             case OctetByOctet(seconds_each):
                 for at in range(len(octets)):
                     await self._stream.send(octets[at : at + 1])
@@ -116,5 +122,5 @@ class ScriptedReplies:
                 while True:
                     await self._stream.send(octets)
                     await asyncio.sleep(0)
-            case AppendOctets() | Delay() | OctetByOctet() | None:
+            case AppendOctets() | Delay() | Hold() | OctetByOctet() | None:
                 raise ValueError(f"{action} cannot replace a reply")

@@ -102,6 +102,11 @@ class Connection:
         except (Gone, OSError, ValueError):
             pass
 
+    def _line(self) -> bytes:
+        if line := self._stream.readline():
+            return line
+        raise Gone
+
     def _stage(self, name: str) -> None:
         if (fault := self.server.fault(name)) is not None:
             self.goes_on = False
@@ -157,7 +162,7 @@ class Connection:
         }.get(method, f"\0{LOGIN}\0{PASSWORD}")
         if said != expected and "auth=" in said:
             self.write(b"+ eyJzdGF0dXMiOiI0MDEifQ==\r\n")
-            assert self._stream.readline() in (b"\r\n", b"AQ==\r\n")
+            assert self._line() in (b"\r\n", b"AQ==\r\n")
         self._logged_in(tag, accepted=said == expected)
 
     def _login(self, tag: str, rest: str) -> None:
@@ -255,7 +260,7 @@ class Connection:
         content = half + self._stream.read(int(size) - len(half))
         if len(content) != int(size):
             raise Gone
-        assert self._stream.readline() == b"\r\n"
+        assert self._line() == b"\r\n"
         return name.replace('\\"', '"').replace("\\\\", "\\"), flags, date, content
 
     def _logout(self, tag: str, rest: str) -> None:

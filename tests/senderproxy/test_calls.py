@@ -8,7 +8,9 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -35,9 +37,12 @@ COUNTED = 20
 # they differ by two), and 3 % more.
 LIMITS = {("office", False): 658, ("devices", False): 835, ("devices", True): 590}
 STRAIGHT = 200  # messages on the straight path
-STRAIGHT_LIMIT = 350  # calls of our functions for each, on average
+STRAIGHT_LIMIT = (
+    350  # calls of our functions for each, as the median: work that a clock begins is more on a busy machine
+)
 CONNECTIONS = 50  # with greeting, EHLO, one usual message and QUIT
-CONNECTION_LIMIT = 487  # calls of our functions for each, its message included, on average
+CONNECTION_LIMIT = 487  # calls of our functions for each, its message included, as the median
+TIMERS_A_SECOND = 4  # of work that a clock begins, such as that of the history
 
 
 @asynccontextmanager
@@ -82,7 +87,7 @@ async def test_a_small_message_makes_no_more_calls_than_before(tmp_path: Path, m
         for number in range(WARM_UP + COUNTED):
             with Counter() as counter:
                 assert (await client.mail(MESSAGE % number)).code == 250
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(50):
                     while len(office.simulator.received) <= number or office.runner._tasks:
                         await asyncio.sleep(0)
             counts.append(counter.calls)
@@ -120,8 +125,23 @@ class CountedLoop(asyncio.SelectorEventLoop):
             self.made.append(f"{what} in {name.removeprefix(SOURCES)}:{frame.f_code.co_name}")
 
 
-async def straight_messages(folder: Path) -> tuple[int, list[str], int]:
-    """The calls for two hundred usual messages, what the loop made for them, and how many took the straight path."""
+@dataclass
+class Counted:
+    """What some messages or connections took: calls for each, what the loop made, how many were straight, seconds."""
+
+    calls: list[int]
+    made: list[str]
+    straight: int
+    seconds: float
+
+    @property
+    def timers_of_clocks(self) -> float:
+        """As many timers may run that no message has started."""
+        return TIMERS_A_SECOND * self.seconds
+
+
+async def straight_messages(folder: Path) -> Counted:
+    """Two hundred usual messages."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, CountedLoop)
     async with relay_office(folder) as office:
@@ -131,25 +151,26 @@ async def straight_messages(folder: Path) -> tuple[int, list[str], int]:
                 assert (await client.mail(MESSAGE % number)).code == 250
             loop.made.clear()
             before = path.counts.taken - path.counts.handed_over
-            calls = 0
+            calls, began = [], loop.time()
             for number in range(STRAIGHT):
                 with Counter() as counter:
                     assert (await client.mail(MESSAGE % number)).code == 250
-                calls += counter.calls
-            return calls, list(loop.made), path.counts.taken - path.counts.handed_over - before
+                calls.append(counter.calls)
+            straight = path.counts.taken - path.counts.handed_over - before
+            return Counted(calls, list(loop.made), straight, loop.time() - began)
 
 
 def test_a_usual_message_makes_no_task_and_no_future(tmp_path: Path) -> None:
     with asyncio.Runner(loop_factory=CountedLoop) as runner:
-        calls, made, taken = runner.run(straight_messages(tmp_path))
-    assert taken == STRAIGHT
-    assert [each for each in made if not each.startswith("timer")] == []
-    assert len(made) <= STRAIGHT / 10, "timers are moved, not set anew"
-    assert calls / STRAIGHT <= STRAIGHT_LIMIT
+        found = runner.run(straight_messages(tmp_path))
+    assert found.straight == STRAIGHT
+    assert [each for each in found.made if not each.startswith("timer")] == []
+    assert len(found.made) <= STRAIGHT / 10 + found.timers_of_clocks, "timers are moved, not set anew"
+    assert median(found.calls) <= STRAIGHT_LIMIT
 
 
-async def short_connections(folder: Path) -> tuple[int, list[str], int]:
-    """The calls for fifty connections with one usual message, what the loop made for them, and how many were straight."""
+async def short_connections(folder: Path) -> Counted:
+    """Fifty connections with one usual message."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, CountedLoop)
     async with relay_office(folder) as office:
@@ -157,11 +178,13 @@ async def short_connections(folder: Path) -> tuple[int, list[str], int]:
         chosen = settings(name="office", max_connections_per_minute=1000)
         listener = Listener(chosen, (), HOSTNAME, office.intake, office.clock, straight=path)
         await listener.start()
-        calls = before = 0
+        calls: list[int] = []
+        before, began = 0, loop.time()
         for number in range(WARM_UP + CONNECTIONS):
             if number == WARM_UP:
                 loop.made.clear()
-                calls, before = 0, path.counts.taken - path.counts.handed_over
+                calls.clear()
+                before, began = path.counts.taken - path.counts.handed_over, loop.time()
             with Counter() as counter:
                 client = await SmtpClient.greeted(listener)
                 assert (await client.mail(MESSAGE % number)).code == 250
@@ -169,16 +192,19 @@ async def short_connections(folder: Path) -> tuple[int, list[str], int]:
                 await client.close()
                 while listener.connections:
                     await asyncio.sleep(0)
-            calls += counter.calls
-        made, taken = list(loop.made), path.counts.taken - path.counts.handed_over - before
+            calls.append(counter.calls)
+        straight = path.counts.taken - path.counts.handed_over - before
+        found = Counted(calls, list(loop.made), straight, loop.time() - began)
         await listener.stop(5)
-        return calls, made, taken
+        return found
 
 
 def test_a_usual_connection_makes_no_task_and_no_future(tmp_path: Path) -> None:
     with asyncio.Runner(loop_factory=CountedLoop) as runner:
-        calls, made, taken = runner.run(short_connections(tmp_path))
-    assert taken == CONNECTIONS
-    assert [each for each in made if not each.startswith("timer")] == []
-    assert len(made) <= 3 * CONNECTIONS, "timers: for the first command, and for the client to read the last reply"
-    assert calls / CONNECTIONS <= CONNECTION_LIMIT
+        found = runner.run(short_connections(tmp_path))
+    assert found.straight == CONNECTIONS
+    assert [each for each in found.made if not each.startswith("timer")] == []
+    assert len(found.made) <= 3 * CONNECTIONS + found.timers_of_clocks, (
+        "timers: for the first command, and for the client to read the last reply"
+    )
+    assert median(found.calls) <= CONNECTION_LIMIT

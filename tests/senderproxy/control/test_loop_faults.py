@@ -37,10 +37,10 @@ async def lost():
             pass
 
 async def main():
-    end_after(asyncio.get_running_loop(), {seconds})
     {task}
     await asyncio.sleep(0)
     print("stopped", flush=True)
+    end_after(asyncio.get_running_loop(), {seconds})
 
 set_up_logging("info", "text", under_journald=False)
 asyncio.run(main())

@@ -15,6 +15,7 @@ from senderproxy.mail.header import HeaderSection
 from senderproxy.mail.message import Message
 from senderproxy.routing.account import Credential
 from senderproxy.routing.provider import Security, Smarthost
+from senderproxy.simulator.faults import FaultStage
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
@@ -27,14 +28,27 @@ MAILBOXES = {ANNA: SimulatedMailbox(SECRET), BERT: SimulatedMailbox(BERTS_SECRET
 SETTINGS = SimulatorSettings(mailboxes=MAILBOXES)
 HOSTNAME = "office.example"
 
-# Short, because the tests make the upstream silent; long enough for a busy machine.
+# The usual ones: no reply of a server that answers is missed, however busy the machine.
+PATIENT = SessionTimeouts()
+
+# For a session whose result does not matter.
 IMPATIENT = SessionTimeouts(
     connect=0.4, greeting=0.4, ehlo=0.4, auth=0.4, mail=0.4, rcpt=0.4, data=0.4, block=0.4, final_dot=0.4, quit=0.4,
     free_session=0.4,
 )  # fmt: skip
 
+_WAIT = {
+    FaultStage.HANDSHAKE: "connect",
+    FaultStage.BANNER: "greeting",
+    FaultStage.STARTTLS: "connect",
+    FaultStage.BODY: "block",
+    FaultStage.DOT: "final_dot",
+}
 
-PATIENT = replace(IMPATIENT, connect=5, greeting=5, ehlo=5, auth=5)  # while a session is opened
+
+def impatient_at(stage: FaultStage) -> SessionTimeouts:
+    """Timeouts for an upstream that is silent at this stage: it answers at all others, as late as a busy machine lets it."""
+    return replace(PATIENT, **{_WAIT.get(stage, stage.value): 0.4})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +112,7 @@ def smarthost_of(simulator: Simulator, security: Security = Security.IMPLICIT_TL
 async def open_at(
     smarthost: Smarthost,
     *,
-    timeouts: SessionTimeouts = IMPATIENT,
+    timeouts: SessionTimeouts = PATIENT,
     with_credential: Credential | None = None,
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN"),
 ) -> Session | OpenFailed:
@@ -109,12 +123,10 @@ async def open_at(
 
 @asynccontextmanager
 async def session_at(
-    simulator: Simulator, security: Security = Security.IMPLICIT_TLS, timeouts: SessionTimeouts = IMPATIENT
+    simulator: Simulator, security: Security = Security.IMPLICIT_TLS, timeouts: SessionTimeouts = PATIENT
 ) -> AsyncIterator[Session]:
     """A session that is logged in as Anna; gone at the end."""
-    session = await open_at(
-        smarthost_of(simulator, security), timeouts=replace(timeouts, connect=5, greeting=5, ehlo=5, auth=5)
-    )
+    session = await open_at(smarthost_of(simulator, security), timeouts=timeouts)
     assert isinstance(session, Session), session
     try:
         yield session

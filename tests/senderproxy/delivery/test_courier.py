@@ -4,16 +4,27 @@ import asyncio
 import json
 import logging
 import random
+import re
 import socket
 from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
 
-from senderproxy.delivery.session import SessionTimeouts
+from senderproxy.delivery.session import Session, SessionTimeouts
 from senderproxy.mail.outcome import Deferred, Delivered, Failed
 from senderproxy.routing.provider import Limits, Provider, Security, Smarthost
-from senderproxy.simulator.faults import AppendOctets, Delay, Drop, Fault, FaultScript, FaultStage, ReplyWith, Silence
+from senderproxy.simulator.faults import (
+    AppendOctets,
+    Delay,
+    Drop,
+    Fault,
+    FaultScript,
+    FaultStage,
+    Hold,
+    ReplyWith,
+    Silence,
+)
 from senderproxy.simulator.provider_replies import LOCAL_ERROR, SEND_LIMIT, UNKNOWN_USER, ServerReply, server_reply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
@@ -32,6 +43,12 @@ def deferred(outcome: object) -> Deferred:
 
 def status(o: Office, account_id: str = "anna") -> dict[str, object]:
     return next(asdict(health) for health in o.courier.status({}) if health.account == account_id)
+
+
+def session_of(o: Office) -> Session:
+    """Anna's only session."""
+    (pooled,) = o.courier._states["anna"].pool._sessions.values()
+    return pooled.session
 
 
 # --- the right login -----------------------------------------------------------------------------------------------
@@ -178,12 +195,17 @@ async def test_a_wrong_password_costs_one_failed_login_for_any_number_of_message
 
 
 async def test_a_password_changed_at_the_provider_costs_one_failed_login_while_an_old_session_still_works() -> None:
-    script = FaultScript(Fault(FaultStage.DOT, Delay(0.3), session=1))
+    released = asyncio.Event()
+    script = FaultScript(Fault(FaultStage.DOT, Hold(released), session=1))
     async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator), connections=2) as o:
         first = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
         simulator.settings = replace(SETTINGS, mailboxes={ANNA: SimulatedMailbox("geheim-neu")})
-        assert isinstance(await o.send_one(), Delivered)  # on the session of the first
+        second = asyncio.create_task(o.send_one())
+        while status(o)["state"] != "paused":  # until its login has failed
+            await asyncio.sleep(0.001)
+        released.set()
+        assert isinstance(await second, Delivered)  # on the session of the first
         assert isinstance(await first, Delivered)
         assert status(o)["state"] == "paused"
         assert isinstance(await o.send_one(), Delivered)
@@ -273,11 +295,9 @@ async def test_a_session_whose_end_is_not_read_yet_when_it_is_chosen_costs_nothi
 
 async def test_a_silent_warm_session_is_replaced_after_a_short_timeout() -> None:
     script = FaultScript(Fault(FaultStage.MAIL, Silence(), session=1, transaction=2))
-    async with (
-        Simulator(SETTINGS, script) as simulator,
-        office(smarthost_of(simulator), timeouts=replace(SessionTimeouts(), connect=0.5)) as o,
-    ):
+    async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         await o.send_one()
+        session_of(o)._timeouts = replace(SessionTimeouts(), connect=0.5)  # but not those of the session after it
         assert isinstance(await o.send_one(), Delivered)
         assert simulator.connections == 2
 
@@ -305,10 +325,11 @@ async def test_a_message_without_a_reply_to_the_dot_is_never_sent_again(warm: bo
     timeouts = replace(SessionTimeouts(), final_dot=0.3)
     async with (
         Simulator(SETTINGS, script) as simulator,
-        office(smarthost_of(simulator), timeouts=timeouts, messages_per_hour=10) as o,
+        office(smarthost_of(simulator), timeouts=SessionTimeouts() if warm else timeouts, messages_per_hour=10) as o,
     ):
         if warm:
-            await o.send_one()
+            assert isinstance(await o.send_one(), Delivered)
+            session_of(o)._timeouts = timeouts
         outcome = deferred(await o.send_one())
         assert outcome.maybe_taken
         assert str(outcome.reply).startswith("451 4.4.2")
@@ -364,7 +385,7 @@ async def test_messages_wait_for_a_session_in_order_of_arrival() -> None:
 
 async def test_a_message_that_waits_too_long_is_deferred_with_the_reason() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Silence(), session=1))
-    timeouts = replace(SessionTimeouts(), final_dot=1.0, free_session=0.2)
+    timeouts = replace(SessionTimeouts(), free_session=0.2)
     async with (
         Simulator(SETTINGS, script) as simulator,
         office(smarthost_of(simulator), timeouts=timeouts, connections=1) as o,
@@ -376,6 +397,7 @@ async def test_a_message_that_waits_too_long_is_deferred_with_the_reason() -> No
         second = deferred(await o.send_one())
         assert str(second.reply) == "451 4.3.2 All 1 sessions of account anna were busy for 0.2 s"
         assert status(o)["waiting"] == 0
+        await simulator.drop_sessions()
         assert deferred(await first).maybe_taken
 
 
@@ -455,7 +477,9 @@ async def test_a_rate_limit_pauses_the_account_without_further_connections() -> 
         assert deferred(await o.send_one()).reply.text == "Mail send limit exceeded."
         said = simulator.sessions[0].commands[:]
         text = deferred(await o.send_one()).reply.text
-        assert "Account anna is paused for another 60 s" in text
+        found = re.search(r"Account anna is paused for another (\d+) s", text)
+        assert found
+        assert 30 <= int(found[1]) <= 60
         assert "Mail send limit exceeded." in text
         assert simulator.sessions[0].commands == said
         assert simulator.connections == 1

@@ -19,7 +19,7 @@ from tests.field.upstreams import open_upstream
 from tests.senderproxy.delivery.messages import SETTINGS, smarthost_of
 
 SMARTHOST = Smarthost("smtp.hoster.example", 465, Security.IMPLICIT_TLS)
-SHORT = replace(SessionTimeouts(), connect=5.0, greeting=0.3)
+SHORT = replace(SessionTimeouts(), greeting=0.3)
 
 
 def verification(code: int, message: str = "x") -> ssl.SSLCertVerificationError:
@@ -107,6 +107,6 @@ async def test_a_machine_without_authorities_gets_the_command_that_installs_them
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    result = await asyncio.wait_for(opened(Smarthost("127.0.0.1", 1, Security.IMPLICIT_TLS)), 10)
+    result = await asyncio.wait_for(opened(Smarthost("127.0.0.1", 1, Security.IMPLICIT_TLS)), 30)
     assert "apt install ca-certificates" in result.hint
     assert "ca_file" not in result.reply.text

@@ -23,7 +23,6 @@ from senderproxy.delivery.open_failures import (
     plain_text_refused,
     starttls_missing,
 )
-from senderproxy.delivery.session import SessionTimeouts
 from senderproxy.mail.outcome import Deferred, Unavailable
 from senderproxy.mail.reply import parse_reply, reply
 from senderproxy.routing.provider import Security, Smarthost
@@ -31,7 +30,7 @@ from senderproxy.simulator.faults import Drop, Fault, FaultScript, FaultStage, R
 from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
-from tests.senderproxy.delivery.messages import IMPATIENT, MAILBOXES, PATIENT, SETTINGS, smarthost_of
+from tests.senderproxy.delivery.messages import MAILBOXES, PATIENT, SETTINGS, impatient_at, smarthost_of
 from tests.senderproxy.delivery.office import office
 
 HOST = Smarthost("smtp.example", 465, Security.IMPLICIT_TLS)
@@ -172,7 +171,7 @@ SCENES = [
 async def test_the_outcome_names_the_reason_or_none(stage: FaultStage, action: object, expected: U | None) -> None:
     script = FaultScript(Fault(stage, action))  # type: ignore[arg-type]
     # Only the silent ones wait.
-    timeouts = IMPATIENT if isinstance(action, Silence) else SessionTimeouts()
+    timeouts = impatient_at(stage) if isinstance(action, Silence) else PATIENT
     async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator), timeouts=timeouts) as o:
         sent = await o.send_one()
         assert isinstance(sent, Deferred)

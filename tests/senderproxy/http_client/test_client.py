@@ -20,6 +20,7 @@ from senderproxy.simulator.certificates import Authority as SimulatorAuthority
 from senderproxy.simulator.settings import CertificateKind
 from tests.fakes.http_server import Behaviour, HttpServer, Received, answer, dripping, http_server, octets, silence
 from tests.peers.certificates import Authority
+from tests.peers.process import reserved_ports
 
 SHORT = 0.5  # seconds for a request that is to run out of time
 LONGER = 4.0  # seconds in which a handshake succeeds on any machine
@@ -184,14 +185,12 @@ async def test_failed_look_ups_and_connections(client: HttpClient, authority: Au
     for code, words in ((socket.EAI_NONAME, "there is no such host"), (socket.EAI_AGAIN, "failed: no server")):
         with patch("socket.getaddrinfo", side_effect=socket.gaierror(code, "no server")):
             assert words in await refused(client, request(1, host="some.example"), authority)
-    with listening() as (port, sock):
-        sock.close()
+    with reserved_ports(1) as (port,):
         assert "Connection refused" in await refused(client, request(port), authority)
 
 
 async def test_the_next_address_is_tried(client: HttpClient, authority: Authority) -> None:
-    with listening() as (closed, sock):
-        sock.close()
+    with reserved_ports(1) as (closed,):
         async with a_server(authority, answer("200 OK")) as server:
             found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (closed, server.port)]
             with patch("socket.getaddrinfo", return_value=found):

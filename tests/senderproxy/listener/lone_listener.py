@@ -6,6 +6,7 @@ An argument: the connections that it accepts.
 import asyncio
 import resource
 import sys
+from typing import Any
 
 from senderproxy.clock import SystemClock
 from senderproxy.listener.server import Listener
@@ -16,12 +17,15 @@ from tests.senderproxy.listener.smtp_client import HOSTNAME, settings
 
 async def serve() -> None:
     intake = RecordingIntake(keep=False)
+    patient: dict[str, Any] = {"idle_seconds": 3600, "idle_before_mail_seconds": 3600}  # for a busy machine
     if sys.argv[1:]:
         count = int(sys.argv[1])
         resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-        chosen = settings(max_connections=count, max_connections_per_client=count, max_connections_per_minute=2 * count)
+        chosen = settings(
+            max_connections=count, max_connections_per_client=count, max_connections_per_minute=2 * count, **patient
+        )
     else:
-        chosen = settings()
+        chosen = settings(**patient)
     listener = Listener(chosen, (), HOSTNAME, intake, SystemClock(), straight=OpenWays())
     await listener.start()
     print(listener.port, flush=True)

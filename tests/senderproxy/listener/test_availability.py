@@ -16,7 +16,7 @@ from tests.fakes.recording_intake import RecordingIntake
 from tests.fakes.still_clock import StillClock
 from tests.senderproxy.listener.conftest import ServerCertificate
 from tests.senderproxy.listener.smtp_client import HOSTNAME, MESSAGE, SmtpClient, listening, settings, until
-from tests.senderproxy.listener.test_event_limiter import listener_log
+from tests.senderproxy.listener.test_event_limiter import StillLoop, listener_log
 
 MAIL, RCPT = b"MAIL FROM:<anna@firma.example>\r\n", b"RCPT TO:<bert@kunde.example>\r\n"
 OUTSIDE = "192.0.2.7"
@@ -122,14 +122,16 @@ async def test_clients_that_do_not_read_their_421_are_dropped_beyond_a_number() 
             await client.close()
 
 
-async def test_the_first_mail_is_due_sooner_than_the_next() -> None:
-    timeouts = ListenerTimeouts(idle=30, before_mail=0.3, block=30, linger=0.1)
+async def test_the_first_mail_is_due_sooner_than_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = ListenerTimeouts(idle=30, before_mail=10, block=30, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         served = await SmtpClient.greeted(listener)
         assert (await served.ask(MAIL)).code == 250
         assert (await served.ask(b"RSET\r\n")).code == 250
         silent = await SmtpClient.greeted(listener)
-        answer = await silent.answer()
+        with monkeypatch.context() as patch:
+            await StillLoop(patch).pass_by(11)
+            answer = await silent.answer()
         assert (answer.code, answer.status) == (421, "4.4.2")
         assert (await served.mail()).code == 250
         for client in (silent, served):

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
 from typing import Any
 
 import pytest
@@ -160,12 +159,12 @@ async def test_the_right_password_gives_the_user_with_its_senders() -> None:
 
 
 async def test_a_repeated_login_needs_no_key_derivation_and_a_wrong_password_is_still_refused() -> None:
-    client_auth = auth(USER, auth="optional")
+    passwords = PasswordThreads()
+    client_auth = auth(USER, auth="optional", passwords=passwords)
     await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET))
-    started = time.monotonic()
-    for _ in range(50):
-        assert isinstance(await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)), User)
-    assert time.monotonic() - started < 1.0
+    with occupied(passwords):
+        for _ in range(50):
+            assert isinstance(await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)), User)
     assert isinstance(await client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET + "x")), Reply)
 
 
@@ -194,7 +193,7 @@ async def test_an_unknown_user_takes_as_much_time_as_a_known_one() -> None:
     for _ in range(7):
         known.append(await spent("scanner"))
         unknown.append(await spent("nobody"))
-    assert 0.6 < median(known) / median(unknown) < 1.6
+    assert 0.6 < min(known) / min(unknown) < 1.6  # the least is what other work on the machine changes least
 
 
 async def test_after_five_failures_the_right_password_is_locked_too() -> None:
@@ -226,20 +225,23 @@ async def test_many_devices_with_the_right_password_log_in_at_once() -> None:
 
 
 async def test_the_event_loop_is_free_while_a_password_is_verified() -> None:
-    client_auth = auth(USER, auth="optional")
-    task = asyncio.ensure_future(client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)))
-    turns = 0
-    while not task.done():
-        await asyncio.sleep(0.001)
-        turns += 1
-    assert turns > 5
+    turns_of = []
+    for _ in range(10):  # on a busy machine the loop may get no turn during some of them
+        client_auth = auth(USER, auth="optional")
+        task = asyncio.ensure_future(client_auth.verify("192.0.2.1", LoginAttempt("scanner", SECRET)))
+        turns = 0
+        while not task.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        turns_of.append(turns)
+    assert max(turns_of) > 5, turns_of
 
 
 async def test_a_password_is_verified_with_a_lower_priority_than_mail() -> None:
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    assert await PasswordThreads().derive(niceness) > niceness()
+    assert await PasswordThreads().derive(niceness) == max(10, niceness())  # the tests may have a low one themselves
 
 
 async def test_one_host_cannot_fill_the_queue_and_a_full_queue_gets_a_temporary_refusal() -> None:

@@ -48,7 +48,7 @@ def opened(**timeouts: float) -> tuple[ClientStream, MemoryTransport]:
 
 
 async def until_called(transport: MemoryTransport, call: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while call not in transport.calls:
             await asyncio.sleep(0.005)
 
@@ -72,7 +72,7 @@ async def test_a_wait_ends_at_its_deadline_though_octets_arrive() -> None:
         while True:
             await stream.more()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         waiting = asyncio.ensure_future(wait())
         while not waiting.done():
             stream.input.feed(b"x")
@@ -86,7 +86,7 @@ async def test_an_earlier_deadline_replaces_a_later_one() -> None:
     loop = asyncio.get_running_loop()
     stream.set_deadline(loop.time() + 60)
     stream.set_deadline(loop.time() + 0.02)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(ClientTimeout):
             await stream.more()
 
@@ -109,14 +109,14 @@ async def test_a_last_reply_is_sent_before_the_wait_for_the_client_to_close() ->
     assert not finishing.done(), "input is still read"
     stream.input.feed(b"QUIT\r\n")
     stream.input.end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await finishing
     assert stream.input.size == 0
 
 
 async def test_the_wait_after_a_last_reply_is_limited() -> None:
     stream, _transport = opened(linger=0.02)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stream.finish(replies.TOO_SLOW)
 
 

@@ -84,6 +84,7 @@ async def test_a_disk_that_does_not_respond_in_time_is_a_451_and_the_connection_
         answer = await client.answer()
         assert (answer.code, answer.text) == (451, "4.3.0 The disk does not respond; try again later")
         assert (await client.mail()).code == 250
+        await until(lambda: spill.begun > 0)  # a thread may start late
         assert (spill.begun, spill.open_files) == (1, 1), "the write has not returned"
         spill.release.set()
         await until(lambda: spill.open_files == 0)
@@ -96,11 +97,12 @@ async def test_while_all_threads_hang_large_messages_are_refused_at_once(tmp_pat
     spill = HangingSpill(tmp_path, hanging=2, disk=disk)
     async with listening_on(spill, RecordingIntake()) as listener:
         hanging = [await start_large(listener) for _ in range(2)]
-        await until(lambda: disk.hangs)
+        await until(lambda: disk.hangs and spill.begun == 2)
         client = await SmtpClient.greeted(listener)
         assert (await client.mail(LARGE)).code == 451
         assert (await client.mail()).code == 250
         assert len(spill.files) == 2
+        disk._hang_seconds = 60  # from now on it is only slow, if at all
         spill.release.set()
         assert [(await each.answer()).code for each in hanging] == [250, 250]
         assert not disk.hangs

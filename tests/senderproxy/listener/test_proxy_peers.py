@@ -186,6 +186,7 @@ async def test_a_check_that_waits_for_the_greeting_and_leaves_is_logged(monkeypa
         with listener_log() as lines:
             for end in (SmtpClient.reset, lambda client: client.writer.write_eof()):
                 client = await SmtpClient.to(listener)
+                await until(lambda: listener._acceptor is not None and len(listener._acceptor._waiting) == 1)
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.1):
                         await client.reader.read(1)
@@ -349,27 +350,26 @@ async def test_a_check_of_a_listener_with_tls_leaves_no_line_in_the_log(server_c
         assert listener._state.auth._turned_away.by_reason["tls_failed"] == 0  # type: ignore[index]
 
 
-async def test_a_stop_does_not_wait_for_headers() -> None:
+async def test_a_stop_does_not_wait_for_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_peers.ProxyPeers.__init__, "__defaults__", (1000.0,))
     async with listening(RecordingIntake(), **PROXIED) as listener:
         client = await SmtpClient.to(listener)
         await until(lambda: listener._acceptor is not None and len(listener._acceptor._waiting) == 1)
-        started = asyncio.get_running_loop().time()
         await listener.stop(0)
-        assert asyncio.get_running_loop().time() - started < 2
         assert await client.closed()
         client.reset()
 
 
 async def test_a_message_through_a_proxy_is_finished_before_a_stop() -> None:
     intake = RecordingIntake()
-    async with listening(intake, grace=5, **PROXIED) as listener:
+    async with listening(intake, grace=30, **PROXIED) as listener:
         client = await through(listener)
         intake.hold()
         for command in (b"MAIL FROM:<anna@firma.example>\r\n", b"RCPT TO:<bert@kunde.example>\r\n", b"DATA\r\n"):
             await client.ask(command)
         await client.send(MESSAGE + b".\r\n")
         await intake.until_started(1)
-        stopping = asyncio.create_task(listener.stop(5))
+        stopping = asyncio.create_task(listener.stop(30))
         await asyncio.sleep(0)
         intake.release()
         assert (await client.answer()).code == 250

@@ -1,6 +1,7 @@
 """Conversations with a listener over real sockets."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from senderproxy.mail.address import NULL_PATH, Address
 from senderproxy.mail.reply import reply
 from tests.fakes.recording_intake import RecordingIntake
 from tests.senderproxy.listener.smtp_client import HOSTNAME, MESSAGE, TIMEOUTS, SmtpClient, listening, until
+from tests.senderproxy.listener.test_event_limiter import StillLoop
 
 MAIL = b"MAIL FROM:<anna@firma.example>\r\n"
 RCPT = b"RCPT TO:<bert@kunde.example>\r\n"
@@ -189,7 +191,8 @@ async def test_a_hundred_clients_at_once() -> None:
 @pytest.mark.slow
 async def test_a_thousand_idle_clients_do_not_delay_a_message() -> None:
     intake = RecordingIntake()
-    async with listening(intake, max_connections=1001, max_connections_per_client=1001) as listener:
+    patient = replace(TIMEOUTS, before_mail=1000)  # a busy machine takes more than 30 s for so many greetings
+    async with listening(intake, timeouts=patient, max_connections=1001, max_connections_per_client=1001) as listener:
         idle = [await SmtpClient.greeted(listener) for _ in range(1000)]
         client = await SmtpClient.greeted(listener)
         assert (await client.mail()).code == 250
@@ -420,8 +423,10 @@ async def test_no_smuggling_sequence_makes_two_messages_of_one(false_end: bytes,
 # Clients that are slow, or leave
 
 
-async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs_nobody() -> None:
-    timeouts = ListenerTimeouts(idle=0.4, before_mail=0.4, block=0.4, min_rate=1e9, linger=0.1)
+async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timeouts = ListenerTimeouts(idle=20, before_mail=20, block=20, min_rate=1e9, linger=1000)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         commands = await SmtpClient.greeted(listener)
         message = await SmtpClient.greeted(listener)
@@ -429,40 +434,43 @@ async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs
         await message.answers(3)
         received = [asyncio.ensure_future(client.answer()) for client in (commands, message)]
         others = 0
-        while not all(answer.done() for answer in received):
-            for client, answer in zip((commands, message), received, strict=True):
-                if not answer.done():
-                    client.writer.write(b"x")
-            busy = await SmtpClient.greeted(listener)
-            assert (await busy.mail()).code == 250
-            await busy.close()
-            others += 1
+        with monkeypatch.context() as patch:
+            clock = StillLoop(patch)
+            while not all(answer.done() for answer in received):
+                for client, answer in zip((commands, message), received, strict=True):
+                    if not answer.done():
+                        client.writer.write(b"x")
+                busy = await SmtpClient.greeted(listener)
+                assert (await busy.mail()).code == 250
+                await busy.close()
+                await clock.pass_by(5)
+                others += 1
         assert [answer.result().code for answer in received] == [421, 421]
         assert [answer.result().status for answer in received] == ["4.4.2", "4.4.2"]
-        assert others > 1
+        assert others > 3
         for client in (commands, message):
             await client.close()
 
 
-async def test_a_steady_upload_may_take_longer_than_the_idle_time() -> None:
-    timeouts = ListenerTimeouts(idle=0.3, before_mail=0.3, block=0.3, min_rate=100, linger=0.1)
+async def test_a_steady_upload_may_take_longer_than_the_idle_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = ListenerTimeouts(idle=10, before_mail=10, block=10, min_rate=100, linger=0.1)
     intake = RecordingIntake()
     async with listening(intake, timeouts=timeouts) as listener:
         client = await SmtpClient.greeted(listener)
         await client.send(MAIL + RCPT + b"DATA\r\n")
         await client.answers(3)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + 0.8
-        while loop.time() < end:
-            await client.send(b"line of text\r\n" * 5)
-            await asyncio.sleep(0.02)  # the client's own pace
+        with monkeypatch.context() as patch:
+            clock = StillLoop(patch)
+            for _ in range(6):
+                await client.send(b"line of text\r\n" * 50)
+                await clock.pass_by(4)
         assert (await client.ask(b".\r\n")).code == 250
         await client.close()
     assert len(intake.taken) == 1
 
 
-async def test_no_client_timer_runs_while_the_upstream_works() -> None:
-    timeouts = ListenerTimeouts(idle=0.2, before_mail=0.2, block=0.2, linger=0.1)
+async def test_no_client_timer_runs_while_the_upstream_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = ListenerTimeouts(idle=10, before_mail=10, block=10, linger=0.1)
     intake = RecordingIntake()
     intake.hold()
     async with listening(intake, timeouts=timeouts) as listener:
@@ -470,7 +478,9 @@ async def test_no_client_timer_runs_while_the_upstream_works() -> None:
         answer = asyncio.ensure_future(waiting.mail())
         await intake.until_started(1)
         idle = await SmtpClient.greeted(listener)
-        assert (await idle.answer()).code == 421, "an idle client's time has run out meanwhile"
+        with monkeypatch.context() as patch:
+            await StillLoop(patch).pass_by(11)
+            assert (await idle.answer()).code == 421, "an idle client's time has run out meanwhile"
         assert not answer.done()
         intake.release()
         assert (await answer).code == 250
@@ -480,7 +490,7 @@ async def test_no_client_timer_runs_while_the_upstream_works() -> None:
 
 @pytest.mark.slow
 async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
-    timeouts = ListenerTimeouts(idle=0.3, before_mail=0.3, block=0.3, linger=0.1)
+    timeouts = ListenerTimeouts(idle=0.3, before_mail=30, block=0.3, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         client = await SmtpClient.greeted(listener)
         assert (await client.ask(MAIL)).code == 250
@@ -496,22 +506,26 @@ async def test_a_client_that_does_not_read_its_replies_is_dropped() -> None:
 
 
 @pytest.mark.slow
-async def test_a_client_that_does_not_read_the_last_reply_is_dropped() -> None:
-    timeouts = ListenerTimeouts(idle=0.3, before_mail=0.3, block=0.3, linger=0.1)
+async def test_a_client_that_does_not_read_the_last_reply_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts = ListenerTimeouts(idle=10, before_mail=10, block=10, linger=0.1)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
         client = await SmtpClient.greeted(listener)
         assert (await client.ask(MAIL)).code == 250
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         connection: Any = listener._state.all_connections()[0]
         commands = connection._stream.commands
-        while not connection._stream.transport.get_write_buffer_size():
-            await client.send(RCPT * 1000)
-            commands += 1000
-            await until(lambda wanted=commands: connection._stream.commands >= wanted)  # type: ignore[misc]
-        assert connection._stream.transport.get_write_buffer_size() < 64 * 1024, (
-            "not so much unread that we would have waited"
-        )
-        await until(lambda: not listener.connections)
+        with monkeypatch.context() as patch:
+            clock = StillLoop(patch)
+            while not connection._stream.transport.get_write_buffer_size():
+                await client.send(RCPT * 1000)
+                commands += 1000
+                while connection._stream.commands < commands:
+                    await asyncio.sleep(0)
+            assert connection._stream.transport.get_write_buffer_size() < 64 * 1024, (
+                "not so much unread that we would have waited"
+            )
+            while listener.connections:
+                await clock.pass_by(1)
         client.reset()
 
 

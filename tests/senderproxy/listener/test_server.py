@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -572,16 +573,13 @@ async def test_idle_clients_get_a_421_and_the_stop_is_immediate() -> None:
         idle = [await SmtpClient.greeted(listener) for _ in range(5)]
         silent = await SmtpClient.to(listener)
         await silent.answer()
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        stopping = asyncio.ensure_future(listener.stop(30))
+        stopping = asyncio.ensure_future(listener.stop(1000))
         for client in [*idle, silent]:
             answer = await client.answer()
             assert (answer.code, answer.status) == (421, "4.3.2")
             assert await client.closed()
             await client.close()
         await stopping
-        assert loop.time() - started < 5
         with pytest.raises(ConnectionError):
             await SmtpClient.to(listener)
 
@@ -660,15 +658,18 @@ async def test_at_the_end_of_the_grace_time_all_clients_get_a_421() -> None:
 @pytest.mark.slow
 async def test_an_intake_that_ignores_cancellation_does_not_block_the_stop() -> None:
     class Stubborn(RecordingIntake):
+        has_given_in = False
+
         async def accept(self, submission: Any) -> Any:
             self.started += 1
             await self._notify()
-            end = asyncio.get_running_loop().time() + 20
+            end = asyncio.get_running_loop().time() + 100
             while asyncio.get_running_loop().time() < end and not self._open.is_set():
                 try:
-                    await asyncio.wait_for(self._open.wait(), 20)
+                    await asyncio.wait_for(self._open.wait(), 100)
                 except asyncio.CancelledError:
                     self.cut_off += 1
+            self.has_given_in = True
             return await super().accept(submission)
 
     intake = Stubborn()
@@ -677,10 +678,8 @@ async def test_an_intake_that_ignores_cancellation_does_not_block_the_stop() -> 
         client = await SmtpClient.greeted(listener)
         answer = asyncio.ensure_future(client.mail())
         await intake.until_started(1)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
         await listener.stop(0.1)
-        assert loop.time() - started < 8
+        assert not intake.has_given_in
         assert (await answer).code == 421
         intake.release()
         await client.close()
@@ -689,14 +688,11 @@ async def test_an_intake_that_ignores_cancellation_does_not_block_the_stop() -> 
 
 async def test_a_client_that_does_not_read_its_421_does_not_block_the_stop() -> None:
     async with listening(
-        RecordingIntake(), timeouts=ListenerTimeouts(idle=60, before_mail=60, block=60, linger=60)
+        RecordingIntake(), timeouts=ListenerTimeouts(idle=1000, before_mail=1000, block=1000, linger=1000)
     ) as listener:
         client = await SmtpClient.greeted(listener)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        loop = asyncio.get_running_loop()
-        started = loop.time()
         await listener.stop(0.1)
-        assert loop.time() - started < 8
         assert listener.connections == 0
         await client.close()
 
@@ -704,14 +700,12 @@ async def test_a_client_that_does_not_read_its_421_does_not_block_the_stop() -> 
 async def test_a_client_in_its_handshake_does_not_block_the_stop(
     server_certificate: ServerCertificate,
 ) -> None:
-    async with listening(RecordingIntake(), **server_certificate.settings("implicit")) as listener:
+    timeouts = replace(TIMEOUTS, handshake=1000)
+    async with listening(RecordingIntake(), timeouts=timeouts, **server_certificate.settings("implicit")) as listener:
         client = await SmtpClient.to(listener)
         await client.send(b"\x16\x03\x01")
         await until(lambda: listener.connections == 1)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
         await listener.stop(0)
-        assert loop.time() - started < 8
         assert listener.connections == 0
         assert await client.closed(), "no reply in clear on a connection with implicit TLS"
         await client.close()

@@ -190,7 +190,7 @@ class RelayOffice:
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
         """Wait until the condition, a function or a coroutine function, is true."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while True:
                 answer = condition()
                 if asyncio.iscoroutine(answer):

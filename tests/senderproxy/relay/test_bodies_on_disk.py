@@ -22,7 +22,9 @@ class OffLoopBody:
     is_ascii, has_long_lines, size = True, False, len(TEXT)
 
     def __init__(self, *, timeout_seconds: float = 60) -> None:
-        self.disk = DiskThreads("test", timeout_seconds=timeout_seconds)
+        """`timeout_seconds`: for a read that hangs; the others may take long on a busy machine."""
+        self.disk = DiskThreads("test", timeout_seconds=60)
+        self._timeout_seconds = timeout_seconds
         self.reads = 0
         self.hangs_from = 1000  # the number of the read, from 1
         self.hanging, self.release = threading.Event(), threading.Event()
@@ -34,6 +36,8 @@ class OffLoopBody:
         if self.reads >= self.hangs_from:
             self.hanging.set()
             assert self.release.wait(30)
+        elif self.reads == self.hangs_from - 1:
+            self.disk.timeout_seconds = self._timeout_seconds
         yield TEXT
 
     def retain(self) -> None:

@@ -10,7 +10,7 @@ from senderproxy.listener.body import SpillDirectory
 from senderproxy.relay.no_spool import NoSpool
 from senderproxy.relay.ports import SpoolError, SpoolFull
 from senderproxy.routing.provider import NullPolicy
-from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, Silence
+from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, Hold, Silence
 from senderproxy.simulator.provider_replies import UNKNOWN_USER, server_reply
 from senderproxy.tracking.record import Query
 from tests.fakes.buffered_body import buffered_body
@@ -127,11 +127,13 @@ async def test_a_configuration_error_queues_a_devices_mail_until_it_is_fixed(tmp
 
 
 async def test_an_attempt_longer_than_the_timeout_is_queued_and_not_sent_twice(tmp_path: Path) -> None:
-    script = FaultScript(Fault(FaultStage.DOT, Delay(1.0), times=1))
+    released = asyncio.Event()
+    script = FaultScript(Fault(FaultStage.DOT, Hold(released), times=1))
     async with relay_office(tmp_path, script=script) as office:
         message, result = await office.submit(at="hasty")
         assert str(result).startswith("250 2.0.0 Queued: simulator has not replied yet")
         assert await office.statuses(message) == {KUNDE: "waiting"}
+        released.set()
         await office.until_all_is_done()
         assert await office.statuses(message) == {KUNDE: "delivered"}
         await office.restart()
@@ -146,20 +148,24 @@ async def test_an_attempt_longer_than_the_timeout_sends_the_whole_content(
 ) -> None:
     text = b"Guten Tag\r\n" * 100_000
     body = await buffered_body(threshold, SpillDirectory(tmp_path), [text])
-    script = FaultScript(Fault(stage, Delay(1.0), times=1))
+    released = asyncio.Event()
+    script = FaultScript(Fault(stage, Hold(released), times=1))
     async with relay_office(tmp_path, script=script) as office:
         _, result = await office.submit(at="hasty", body=body)
         assert str(result).startswith("250 2.0.0 Queued: simulator has not replied yet")
+        released.set()
         await office.until_all_is_done()
         [received] = office.simulator.received
         assert received.content.endswith(b"\r\n\r\n" + text)
 
 
 async def test_a_refusal_after_the_timeout_is_reported(tmp_path: Path) -> None:
-    script = FaultScript(Fault(FaultStage.RCPT, Delay(1.0), times=1))
+    released = asyncio.Event()
+    script = FaultScript(Fault(FaultStage.RCPT, Hold(released), times=1))
     async with relay_office(tmp_path, answering(SETTINGS, nobody=UNKNOWN_USER), script) as office:
         message, result = await office.submit("nobody@kunde.example", at="hasty")
         assert result.code == 250
+        released.set()
         await office.until(office.reports, "the report")
         assert await office.statuses(message) == {"nobody@kunde.example": "failed"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from senderproxy.control.crash_journal import CrashJournalFile
 from senderproxy.relay.queue_admin import QueueAdmin
-from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, Silence
+from senderproxy.simulator.faults import Drop, Fault, FaultScript, FaultStage, Hold, Silence
 from senderproxy.simulator.provider_replies import server_reply
 from senderproxy.tracking.queue_words import QueueAction
 from senderproxy.tracking.record import Lane, Query, RecipientStatus
@@ -158,11 +158,13 @@ async def test_mail_for_a_dead_server_expires_with_a_report(tmp_path: Path) -> N
 
 
 async def test_the_clients_wait_ends_although_a_server_is_slow(tmp_path: Path) -> None:
-    script = FaultScript(Fault(FaultStage.DOT, Delay(0.5)))
+    released = asyncio.Event()
+    script = FaultScript(Fault(FaultStage.DOT, Hold(released)))
     async with routes_office(tmp_path, TO_RELAY, scripts=(None, script, None)) as office:
         message, answer = await office.submit(KUNDE, FRIEND, at="hasty")
         assert answer.code == 250
         assert "has not replied yet" in answer.text
+        released.set()
         await office.until_all_is_done()
         assert (office.received("relay"), office.received("account")) == ([KUNDE], [FRIEND])
         assert await office.statuses(message) == {KUNDE: "delivered", FRIEND: "delivered"}
@@ -170,9 +172,11 @@ async def test_the_clients_wait_ends_although_a_server_is_slow(tmp_path: Path) -
 
 async def test_what_outlasts_the_clients_wait_and_is_deferred_waits_in_its_lane(tmp_path: Path) -> None:
     later = replace(OPEN, recipient_replies={KUNDE: server_reply(450, "4.2.1 later")})
-    script = FaultScript(Fault(FaultStage.RCPT, Delay(0.5)))
+    released = asyncio.Event()
+    script = FaultScript(Fault(FaultStage.RCPT, Hold(released)))
     async with routes_office(tmp_path, TO_RELAY, relay=later, scripts=(None, script, None)) as office:
         message, _ = await office.submit(KUNDE, FRIEND, at="hasty")
+        released.set()
 
         async def is_settled() -> bool:
             return await office.statuses(message) == {KUNDE: "waiting", FRIEND: "delivered"}

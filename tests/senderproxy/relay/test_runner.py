@@ -134,7 +134,7 @@ async def test_a_paused_account_is_tried_at_the_end_of_its_pause(tmp_path: Path)
         await office.submit(at="devices", text="noch einer")
         until = office.runner.blocked[Lane.of_account("anna")].until
         assert until is not None
-        assert timedelta(seconds=50) < until - office.clock.now() <= timedelta(seconds=60)
+        assert timedelta(seconds=30) < until - office.clock.now() <= timedelta(seconds=60)
         assert office.taken() == []
         await office.pass_time(seconds=130)
         await office.until_all_is_done()
@@ -212,7 +212,7 @@ async def test_waits_grow_for_each_recipient_separately(tmp_path: Path) -> None:
             await office.until(is_tried, f"try {tried}")
             record = await office.record(message)
             [left] = [state.due_in.total_seconds() for state in record.recipients.values() if state.due_in]
-            assert minutes * 60 - 5 < left <= minutes * 60
+            assert minutes * 60 - 20 < left <= minutes * 60  # a write takes its time
             await office.pass_time(seconds=minutes * 60 + 1)
         assert office.taken(KUNDE) == ["Guten Tag"]
 

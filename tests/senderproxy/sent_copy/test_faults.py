@@ -19,7 +19,7 @@ STAGES = [
     *("greeting", "capability", "authenticate", "list", "examine", "search", "fetch", "append", "continuation"),
     *("literal", "literal read", "stored", "stored", "stored"),
 ]
-IMPATIENT = ImapFolders(FOLDERS._monotonic, seconds=0.2)
+IMPATIENT = ImapFolders(FOLDERS._monotonic, seconds=0.5)
 
 
 def close(_connection: Connection) -> None:

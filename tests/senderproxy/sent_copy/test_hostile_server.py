@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import tracemalloc
 from itertools import product
 
@@ -65,13 +64,11 @@ def test_an_endless_answer_is_cut(stage: str, flood: str) -> None:
         if stage == "fetch":  # there is something to be fetched
             FOLDERS.append_copy(address(server), PASSWORD_LOGIN, copy())
         tracemalloc.start()
-        begin = time.monotonic()
         result = FOLDERS.append_copy(address(server), PASSWORD_LOGIN, copy(again=True))
-        seconds, (_, peak) = time.monotonic() - begin, tracemalloc.get_traced_memory()
+        _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert isinstance(result, TryLater)
-    assert result.kind is DelayKind.PROTOCOL
-    assert seconds < 10
+    assert result.kind is DelayKind.PROTOCOL  # and not the end of its time
     assert peak < MEMORY
 
 
@@ -123,9 +120,7 @@ def test_a_server_that_drips_is_cut_at_the_deadline() -> None:
                 pass
 
     with imap_server(Scripted(fault=lambda stage: drip if stage == "list" else None)) as server:
-        begin = time.monotonic()
         result = ImapFolders(FOLDERS._monotonic, seconds=0.3).append_copy(address(server), PASSWORD_LOGIN, copy())
-        assert time.monotonic() - begin < 5
     assert isinstance(result, TryLater)
     assert "in time" in result.words
 

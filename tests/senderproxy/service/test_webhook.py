@@ -246,7 +246,7 @@ async def test_the_pause_follows_retry_after_and_grows(tmp_path: Path) -> None:
             await not_sent(place.way, alert(1))
             assert place.way._timer is not None
             pauses.append(place.way._timer.when() - loop.time())
-        assert [round(pause, -1) for pause in pauses] == [120, 600, 40, 80]
+        assert pauses == pytest.approx([120, 600, 40, 80], abs=15)  # an answer takes its time
 
 
 async def test_a_test_is_tried_once_and_does_not_wait(tmp_path: Path) -> None:

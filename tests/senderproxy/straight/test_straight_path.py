@@ -19,7 +19,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client
-from senderproxy.simulator.faults import Delay, Fault, FaultScript, FaultStage
+from senderproxy.simulator.faults import Fault, FaultScript, FaultStage, Hold
 from senderproxy.straight.message import StraightMessage
 from senderproxy.straight.path import StraightPath
 from senderproxy.straight.patience import PatienceSweeper
@@ -197,9 +197,8 @@ async def test_nothing_of_a_message_or_a_connection_waits_for_a_garbage_collecti
         try:
             assert (await office.client.mail(MESSAGE)).code == 250
             assert office.finished == 1
-            await asyncio.sleep(0)
             kinds = (StraightMessage, DirectTransaction, BegunAttempt)
-            assert [type(each) for each in gc.get_objects() if isinstance(each, kinds)] == []
+            await until(lambda: not any(isinstance(each, kinds) for each in gc.get_objects()))
             connection = weakref.ref(office.listener._state.all_connections()[0])
             await office.client.close()
             await until(lambda: connection() is None)
@@ -235,7 +234,8 @@ async def test_a_message_on_its_way_is_not_signed_by_a_key_that_came_later(
     async def full(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    script = FaultScript(Fault(FaultStage.DOT, Delay(1.0), after=1))
+    released = asyncio.Event()
+    script = FaultScript(Fault(FaultStage.DOT, Hold(released), after=1))
     async with straight_office(tmp_path, script, at="hasty") as office:
         await office.begin()
         await office.client.send(MESSAGE + b".\r\n")
@@ -244,6 +244,7 @@ async def test_a_message_on_its_way_is_not_signed_by_a_key_that_came_later(
         monkeypatch.setattr(office.office.relay.dkim, "signed", full)
         assert (await office.client.answer()).code == 250  # queued: the client has waited long enough
         assert office.path.counts.handed_over == 1
+        released.set()
         await office.office.until_all_is_done()
         assert office.office.taken() == ["Angebot", "Angebot"]
 

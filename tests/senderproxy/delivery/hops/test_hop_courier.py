@@ -20,7 +20,7 @@ from senderproxy.mail.outcome import Deferred, Delivered, Failed, Outcome
 from senderproxy.routing.account import AccessToken, Credential
 from senderproxy.routing.hops import ClientCertificate, Hop, InternalHop, MxHop, SmarthostHop, is_internal_ip
 from senderproxy.routing.provider import Limits, Security, Smarthost
-from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, ReplyWith, Silence
+from senderproxy.simulator.faults import Delay, Drop, Fault, FaultScript, FaultStage, Hold, ReplyWith, Silence
 from senderproxy.simulator.provider_replies import ServerReply, server_reply
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
@@ -142,10 +142,7 @@ async def test_a_session_that_died_while_it_was_idle_is_replaced_unseen() -> Non
 
 async def test_no_more_sessions_than_the_limit() -> None:
     script = FaultScript(Fault(FaultStage.DOT, Delay(0.05)))
-    async with (
-        Simulator(OPEN, script) as simulator,
-        courier_of(replace(PATIENT, free_session=5)) as courier,
-    ):
+    async with Simulator(OPEN, script) as simulator, courier_of() as courier:
         hop = hop_to(simulator, connections=2)
         outcomes = await asyncio.gather(*(send(courier, hop) for _ in range(8)))
         assert all(isinstance(one, Delivered) for (one,) in outcomes)
@@ -153,15 +150,18 @@ async def test_no_more_sessions_than_the_limit() -> None:
 
 
 async def test_a_message_that_finds_no_free_session_is_deferred() -> None:
-    script = FaultScript(Fault(FaultStage.DOT, Delay(0.3)))
+    released = asyncio.Event()
+    script = FaultScript(Fault(FaultStage.DOT, Hold(released)))
     async with (
         Simulator(OPEN, script) as simulator,
-        courier_of(replace(PATIENT, free_session=0.05, final_dot=5)) as courier,
+        courier_of(replace(PATIENT, free_session=0.05)) as courier,
     ):
         hop = hop_to(simulator, connections=1)
-        first, second = await asyncio.gather(send(courier, hop), send(courier, hop))
-        assert isinstance(first[0], Delivered)
-        assert isinstance(second[0], Deferred)
+        first = asyncio.create_task(send(courier, hop))
+        await simulator.wait_for(1)
+        assert isinstance((await send(courier, hop))[0], Deferred)
+        released.set()
+        assert isinstance((await first)[0], Delivered)
         assert not courier.troubles()
 
 
@@ -183,11 +183,11 @@ async def test_a_cancelled_message_before_the_dot_frees_its_session() -> None:
     script = FaultScript(Fault(FaultStage.MAIL, Silence(), transaction=1, session=1))
     async with (
         Simulator(OPEN, script) as simulator,
-        courier_of(replace(PATIENT, mail=60)) as courier,
+        courier_of() as courier,
     ):
         hop = hop_to(simulator, connections=1)
         task = asyncio.create_task(send(courier, hop))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not script.applied:
                 await asyncio.sleep(0.005)
         task.cancel()

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from senderproxy.delivery.hops.opening import HopOpener
 from senderproxy.delivery.mx.courier import MxCourier, MxSettings
@@ -72,7 +72,7 @@ async def mx_bench(
         return refusals.get(domain)
 
     with name_server(records) as names:
-        opener = HopOpener(replace(timeouts, free_session=5), HOSTNAME, resolver)
+        opener = HopOpener(timeouts, HOSTNAME, resolver)
         settings = MxSettings(
             ourselves or Ourselves(frozenset({HOSTNAME}), public_only=False),
             lambda host, provider: provider == "ionos" and host in providers,

@@ -24,7 +24,7 @@ from senderproxy.simulator.faults import Delay, Drop, Fault, FaultAction, FaultS
 from senderproxy.simulator.provider_replies import POSTFIX, server_reply
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import CertificateKind, SimulatorSettings
-from tests.senderproxy.delivery.messages import IMPATIENT, PATIENT, make_message, to
+from tests.senderproxy.delivery.messages import PATIENT, impatient_at, make_message, to
 from tests.senderproxy.delivery.mx.bench import DOMAIN, MxBench, mx_bench, zone
 
 # No mailboxes: it takes mail from everyone. It offers AUTH all the same, as some mail servers do.
@@ -109,8 +109,7 @@ def test_the_package_can_reach_no_login() -> None:
 
 @pytest.mark.parametrize("fault", [Drop(after_storing=True), Drop(), Silence(after_storing=True)])
 async def test_a_lost_reply_to_the_message_is_not_followed_by_another_server(fault: FaultAction) -> None:
-    timeouts = replace(PATIENT, final_dot=0.4)
-    async with two_servers(Fault(FaultStage.DOT, fault), timeouts=timeouts) as (o, first, second):
+    async with two_servers(Fault(FaultStage.DOT, fault), timeouts=impatient_at(FaultStage.DOT)) as (o, first, second):
         (outcome,) = await o.send()
         assert isinstance(outcome, Deferred)
         assert outcome.maybe_taken
@@ -135,10 +134,12 @@ async def test_after_a_lost_reply_nothing_goes_back_to_the_account() -> None:
 async def test_a_session_lost_before_the_end_is_followed_by_the_next_server(
     stage: FaultStage, fault: FaultAction
 ) -> None:
-    timeouts = replace(IMPATIENT, connect=5, greeting=5, ehlo=5)
-    async with two_servers(Fault(stage, fault), timeouts=timeouts) as (o, first, second):
+    async with two_servers(Fault(stage, fault), timeouts=impatient_at(stage)) as (o, first, second):
         message = make_message(*[(b"x" * 70 + b"\r\n") * 900] * 300) if stage is FaultStage.BODY else make_message()
-        assert kinds(await o.send(message=message)) == [Delivered]
+        sending = asyncio.create_task(o.send(message=message))
+        await first.wait_until(lambda it: bool(it.sessions) and "MAIL" in it.sessions[0].verbs)
+        o.courier.opener.timeouts = PATIENT  # for the second server, which answers
+        assert kinds(await sending) == [Delivered]
         assert taken(first, second) == [0, 1]
 
 

@@ -22,7 +22,6 @@ from tests.senderproxy.delivery.mx.bench import DOMAIN, mx_bench, zone
 reason = why_not_here(POSTFIX, root=True)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=str(reason))]
 
-SLOW_PATIENCE = replace(PATIENT, mail=10, rcpt=10, data=10, final_dot=20)
 MX1, MX2, MX3 = "mx1.kunde.example", "mx2.kunde.example", "mx3.kunde.example"
 
 
@@ -38,7 +37,7 @@ async def received(server: PostfixExchanger) -> list[str]:
 
 async def test_each_recipient_has_its_outcome_and_a_session_carries_several_messages(bench: Bench) -> None:
     server = bench.start(PostfixExchanger("mx1"))
-    async with mx_bench(zone((10, MX1)), {MX1: server.port}, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1)), {MX1: server.port}) as o:
         for number in range(3):
             outcomes = await o.send(f"a{number}@{DOMAIN}", f"unknown-b@{DOMAIN}", f"busy-c@{DOMAIN}")
             assert kinds(outcomes) == [Delivered, Failed, Deferred]
@@ -56,7 +55,7 @@ async def test_each_recipient_has_its_outcome_and_a_session_carries_several_mess
 
 async def test_tls_is_used_with_a_certificate_that_nobody_vouches_for(bench: Bench) -> None:
     server = bench.start(PostfixExchanger("mx1"))
-    async with mx_bench(zone((10, MX1)), {MX1: server.port}, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1)), {MX1: server.port}) as o:
         assert kinds(await o.send()) == [Delivered]
     assert len(server.lines_written("TLS connection established")) == 1
 
@@ -66,7 +65,7 @@ async def test_tls_is_used_with_a_certificate_that_nobody_vouches_for(bench: Ben
 )
 async def test_tls_that_fails_is_followed_by_a_session_without_it(bench: Bench, tls: ExchangerTls, line: str) -> None:
     server = bench.start(PostfixExchanger("mx1", tls=tls))
-    async with mx_bench(zone((10, MX1)), {MX1: server.port}, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1)), {MX1: server.port}) as o:
         assert kinds(await o.send()) == [Delivered]
         assert len(server.lines_written(line)) == 1
         o.clock.ahead += 60  # the idle session is too old
@@ -80,7 +79,7 @@ async def test_tls_that_fails_is_followed_by_a_session_without_it(bench: Bench, 
 
 async def test_a_server_without_tls_takes_mail(bench: Bench) -> None:
     server = bench.start(PostfixExchanger("mx1", tls=ExchangerTls.NONE))
-    async with mx_bench(zone((10, MX1)), {MX1: server.port}, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1)), {MX1: server.port}) as o:
         assert kinds(await o.send()) == [Delivered]
 
 
@@ -106,7 +105,7 @@ async def test_the_next_server_takes_what_the_preferred_one_does_not(
     bench: Bench, first: Callable[[Bench], int]
 ) -> None:
     port, second = first(bench), bench.start(PostfixExchanger("mx2"))
-    timeouts = replace(SLOW_PATIENCE, greeting=0.5)
+    timeouts = replace(PATIENT, greeting=10.0) if first is silent else PATIENT
     async with mx_bench(zone((10, MX1), (20, MX2)), {MX1: port, MX2: second.port}, timeouts=timeouts) as o:
         assert kinds(await o.send(f"a@{DOMAIN}", f"unknown-b@{DOMAIN}")) == [Delivered, Failed]
         o.clock.ahead += 10  # the idle session is too old; the preferred server is remembered as one that fails
@@ -116,7 +115,7 @@ async def test_the_next_server_takes_what_the_preferred_one_does_not(
 
 async def test_all_servers_full_defers_and_the_next_attempt_asks_again(bench: Bench) -> None:
     servers = {MX1: full(bench), MX2: bench.start(PostfixExchanger("full2", full=True)).port}
-    async with mx_bench(zone((10, MX1), (20, MX2)), servers, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1), (20, MX2)), servers) as o:
         (outcome,) = await o.send()
         assert isinstance(outcome, Deferred)
         assert not outcome.of_account
@@ -130,7 +129,7 @@ async def test_all_servers_full_defers_and_the_next_attempt_asks_again(bench: Be
 async def test_all_servers_away_pause_the_domain_and_it_resumes_by_itself(bench: Bench) -> None:
     ports = {MX1: bench.port(), MX2: bench.port()}
     healthy: list[object] = []
-    async with mx_bench(zone((10, MX1), (20, MX2)), ports, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1), (20, MX2)), ports) as o:
         o.courier.on_healthy = healthy.append
         (outcome,) = await o.send()
         assert isinstance(outcome, Deferred)
@@ -155,7 +154,7 @@ async def test_greylisting_is_waited_out_and_its_delay_is_learned(bench: Bench) 
     server = bench.start(PostfixExchanger("mx1", greylists=True))
     second = bench.start(PostfixExchanger("mx2"))
     ports = {MX1: server.port, MX2: second.port}
-    async with mx_bench(zone((10, MX1), (20, MX2)), ports, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1), (20, MX2)), ports) as o:
 
         async def wait_of(recipient: str) -> timedelta | None:
             other, grey = await o.send(f"{recipient}-other@{DOMAIN}", f"grey-{recipient}@{DOMAIN}")
@@ -169,14 +168,14 @@ async def test_greylisting_is_waited_out_and_its_delay_is_learned(bench: Bench) 
         assert kinds(await o.send(f"grey-a@{DOMAIN}")) == [Delivered]
         learned = await wait_of("b")
         assert learned is not None
-        assert timedelta(seconds=180) <= learned < timedelta(seconds=200)
+        assert timedelta(seconds=180) <= learned < timedelta(minutes=5)  # and the time that the servers took
     assert not await received(second)
 
 
 async def test_more_recipients_than_a_server_takes_at_once_go_in_several_transactions(bench: Bench) -> None:
     server = bench.start(PostfixExchanger("mx1", recipient_limit=40))
     many = [f"r{number:03}@{DOMAIN}" for number in range(130)]
-    async with mx_bench(zone((10, MX1)), {MX1: server.port}, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1)), {MX1: server.port}) as o:
         assert set(kinds(await o.send(*many))) == {Delivered}
     assert await received(server) == many
 
@@ -184,7 +183,7 @@ async def test_more_recipients_than_a_server_takes_at_once_go_in_several_transac
 async def test_many_messages_at_once_use_few_connections_and_arrive_once(bench: Bench) -> None:
     server, other = bench.start(PostfixExchanger("mx1")), bench.start(PostfixExchanger("mx2"))
     ports = {MX1: server.port, MX2: other.port}
-    async with mx_bench(zone((10, MX1), (10, MX2)), ports, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1), (10, MX2)), ports) as o:
         sends = [o.send(f"r{number:02}@{DOMAIN}") for number in range(40)]
         assert all(kinds(outcomes) == [Delivered] for outcomes in await asyncio.gather(*sends))
     arrived = Counter(await received(server)) + Counter(await received(other))
@@ -195,7 +194,7 @@ async def test_many_messages_at_once_use_few_connections_and_arrive_once(bench: 
 async def test_a_server_killed_between_messages_is_replaced_unseen(bench: Bench) -> None:
     first, second = bench.start(PostfixExchanger("mx1")), bench.start(PostfixExchanger("mx2"))
     ports = {MX1: first.port, MX2: second.port}
-    async with mx_bench(zone((10, MX1), (20, MX2)), ports, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1), (20, MX2)), ports) as o:
         assert kinds(await o.send(f"a@{DOMAIN}")) == [Delivered]
         await asyncio.to_thread(first.finish_work)
         await asyncio.to_thread(first.stop)
@@ -205,7 +204,7 @@ async def test_a_server_killed_between_messages_is_replaced_unseen(bench: Bench)
 
 async def test_a_bounce_has_no_reverse_path_there(bench: Bench) -> None:
     server = bench.start(PostfixExchanger("mx1"))
-    async with mx_bench(zone((10, MX1)), {MX1: server.port}, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1)), {MX1: server.port}) as o:
         assert kinds(await o.send(envelope=to(f"carl@{DOMAIN}").with_reverse_path(NULL_PATH))) == [Delivered]
     assert [delivery.reverse_path for delivery in await asyncio.to_thread(server.received)] == [""]
 
@@ -214,7 +213,7 @@ async def test_servers_that_come_and_go_lose_nothing_and_double_only_what_is_not
     servers = [bench.start(PostfixExchanger(name)) for name in ("mx1", "mx2")]
     ports = {MX1: servers[0].port, MX2: servers[1].port}
     unknown: Counter[str] = Counter()
-    async with mx_bench(zone((10, MX1), (10, MX2)), ports, timeouts=SLOW_PATIENCE) as o:
+    async with mx_bench(zone((10, MX1), (10, MX2)), ports) as o:
 
         async def send_until_taken(recipient: str) -> None:
             while True:
