@@ -103,6 +103,7 @@ class PostgresqlServer:
         if self._program is not None:
             pid = self._program.pid
             os.kill(pid, signal.SIGSTOP)  # it starts no further process meanwhile
+            wait_until(lambda: _state(pid) in "TZ", "PostgreSQL has stopped")
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
             for child in children:  # each is in a session of its own
                 with contextlib.suppress(ProcessLookupError):
@@ -161,6 +162,11 @@ class PostgresqlServer:
     def _answers(self) -> bool:
         words = ["-h", str(self._folder), "-p", str(self.port), "-U", "postgres", "-q"]
         return subprocess.run([self._programs / "pg_isready", *words], check=False, timeout=30).returncode == 0
+
+
+def _state(pid: int) -> str:
+    """One letter. proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
 def _as_nobody() -> list[str]:
