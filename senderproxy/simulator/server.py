@@ -254,7 +254,7 @@ class Simulator:
         self._changed.set()
 
     async def wait_until(
-        self, condition: Callable[["Simulator"], bool], deadline: float | None = 10.0, purpose: str = ""
+        self, condition: Callable[["Simulator"], bool], deadline: float | None = 30.0, purpose: str = ""
     ) -> None:
         """Wait until the condition holds, checked after each observation.
 
@@ -269,7 +269,7 @@ class Simulator:
             waiting_for = f" waiting for {purpose}" if purpose else ""
             raise SimulatorError(f"timeout after {deadline} s{waiting_for}: {self._summary()}") from None
 
-    async def wait_for(self, messages: int, deadline: float = 10.0) -> list[ReceivedMessage]:
+    async def wait_for(self, messages: int, deadline: float = 30.0) -> list[ReceivedMessage]:
         """Wait until that many messages have been accepted in total."""
         await self.wait_until(lambda simulator: len(simulator.received) >= messages, deadline, f"{messages} messages")
         return self.received
