@@ -22,7 +22,7 @@ from tests.peers import packages
 T = TypeVar("T")
 
 LOOPBACK: Final = "127.0.0.1"
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0  # seconds; an idle machine needs two
 ASK_AGAIN_AFTER: Final = 0.02
 END_OF_LOG: Final = 40_000
 
