@@ -162,6 +162,12 @@ class HostileOffice:
             while (await self.status())["queue"].get("waiting") != 0:
                 await asyncio.sleep(0.02)
 
+    async def wait_for_disk(self) -> None:
+        """Wait until a write that hung for long has ended: until then the queue takes nothing."""
+        async with asyncio.timeout(_ARRIVES):
+            while (queue := (await self.status())["queue"])["problem"] or queue["refusing"]:
+                await asyncio.sleep(0.02)
+
     def _arrived(self) -> Counter[int]:
         found = (_ID.search(message.content) for message in self.good.received)
         return Counter(int(match[1]) for match in found if match)
