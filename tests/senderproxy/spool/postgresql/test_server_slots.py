@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from senderproxy.delivery import server_limits
+from senderproxy.delivery import server_limits, shared_connections
 from senderproxy.delivery.server_limits import ServerLimits
 from senderproxy.delivery.server_sessions import hosts_of
 from senderproxy.delivery.shared_connections import SharedConnections
@@ -94,6 +94,13 @@ async def server(connections: int) -> AsyncIterator[tuple[Simulator, ConnectionL
 @pytest.fixture
 def clock() -> StillClock:
     return StillClock()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database answers, however slow the machine is: after three seconds an instance would count its own sessions."""
+    monkeypatch.setattr(shared_connections, "_DATABASE", 40.0)
+    monkeypatch.setattr(shared_connections, "_WAIT", 40.0)
 
 
 def all_delivered(outcomes: Sequence[Outcome]) -> bool:
