@@ -181,7 +181,7 @@ async def test_g1_a_call_that_fails_costs_that_message_alone_and_its_client_know
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"]},
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
