@@ -140,6 +140,11 @@ class FactCollector:
             components.copies.changes,
         )
 
+    async def count_queue(self) -> None:
+        """Count the messages in the queue, if something was written since the last time."""
+        if self.spool_facts.is_readable and (totals := await self._spool.totals()) is not None:
+            self.totals = totals
+
     def inability(self) -> str:
         """The reason why the service cannot take or send mail now; empty if it can. Cheap."""
         if self._spool.is_disturbed:
@@ -158,8 +163,7 @@ class FactCollector:
             self._disk_asked_at = self._clock.monotonic()
         if self._spool.is_disturbed == self.spool_facts.is_open:  # it changed since the disk was asked
             self.spool_facts = await self._spool.facts()
-        if self.spool_facts.is_readable and (totals := await self._spool.totals()) is not None:
-            self.totals = totals
+        await self.count_queue()
         components = self._components
         step = self._spool.last_clock_step
         return Facts(

@@ -99,6 +99,7 @@ class ServiceStatus:
     async def answer(self, code: object = SOURCE) -> Answer:
         """The whole state, ready for JSON. `code`: see `conditions`."""
         conditions, drain = await self.conditions(code), self._facts.drain
+        await self._facts.count_queue()  # the conditions may be a second old
         return {
             "version": __version__,
             "build": build_id(),

@@ -74,6 +74,7 @@ class ScriptedReplies:
         if reply.positive and not no_effect and effect is not None:
             effect()
         if no_effect or isinstance(action, Silence | Drop):
+            self._state.observations.notify()
             await self.replace(action)
             return None
         if not reply.positive and on_rejection is not None:

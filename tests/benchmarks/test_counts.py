@@ -112,11 +112,14 @@ def test_a_usual_message_takes_no_more_calls_tasks_futures_sends_and_receives(
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: python3 tests/peers/packages.py")
 def test_a_message_passed_through_is_six_sends_and_waits_for_no_sync(tmp_path: Path) -> None:
     with running(tmp_path, PassThrough) as (place, smarthost), counted(place, tmp_path) as calls:
+        began = time.monotonic()
         hand_in(place, smarthost)
+        seconds = time.monotonic() - began
     # two answers to the client (MAIL, RCPT and DATA in one; the final dot), four flights upstream
     assert calls["sends"] <= 6 * MESSAGES + 20  # and the connection's own: greeting, EHLO, QUIT
-    # its history is written beside, fifty messages at a time; six where strace and other tests make the disk slow
-    assert calls["syncs"] * 2 <= MESSAGES
+    # its history is written beside, fifty messages at a time; six where strace and other tests make the disk slow, and
+    # what there is after each second
+    assert calls["syncs"] - seconds <= MESSAGES / 2
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: python3 tests/peers/packages.py")

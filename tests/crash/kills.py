@@ -35,6 +35,7 @@ class Kills:
                 victim = it.members[killed % len(it.members)]
                 await asyncio.to_thread(victim.kill)
                 await asyncio.to_thread(victim.start)
+            await it.traffic.until_faults(kills // 2)
         finally:
             await it.traffic.stop()
         return await it.settle("killed before it was written down")

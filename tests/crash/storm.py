@@ -51,6 +51,7 @@ class Storm:
                 await asyncio.to_thread(self._service.kill)
                 self._sessions_before.append(self._simulator.connections)
                 await asyncio.to_thread(self._service.start)
+            await self._traffic.until_faults(kills // 2)
         finally:
             await self._traffic.stop()
         self._weather.is_fair = True

@@ -157,6 +157,12 @@ class Traffic:
             while len(self.reckoning.acknowledged) <= count:
                 await asyncio.sleep(0.01)
 
+    async def until_faults(self, count: int) -> None:
+        """Wait until the provider has failed more than so often: by chance, few messages may meet no fault."""
+        async with asyncio.timeout(_ACKNOWLEDGED_WITHIN):
+            while sum(self._weather.counts.values()) <= count:
+                await asyncio.sleep(0.01)
+
     async def until_more_acknowledged(self, count: int) -> None:
         """The same, from now on."""
         await self.until_acknowledged(len(self.reckoning.acknowledged) + count)

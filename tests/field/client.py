@@ -88,7 +88,7 @@ async def converse(port: int, pieces: Sequence[str], seconds: float) -> list[str
     """Send the pieces one after the other, each after the reply to the one before. Returns all replies."""
     connection = await Connection.to(port)
     try:
-        replies = [await connection.reply(3.0)]
+        replies = [await connection.reply(seconds)]
         for piece in pieces:
             connection.send(bytes.fromhex(piece[4:]) if piece.startswith("hex:") else piece.encode("latin-1"))
             replies.append(await connection.reply(seconds))
@@ -107,7 +107,7 @@ def start_tls(port: int, version: str, ciphers: str) -> str:
         context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     context.set_ciphers(ciphers)
     try:
-        with smtplib.SMTP(LOOPBACK, port, timeout=10) as client:
+        with smtplib.SMTP(LOOPBACK, port, timeout=_REPLY_SECONDS) as client:
             client.starttls(context=context)
             sock = client.sock
             return f"secured {sock.version() if isinstance(sock, ssl.SSLSocket) else None}"

@@ -24,7 +24,7 @@ from senderproxy.simulator.settings import SimulatorSettings
 from tests.hostile.attackers import attackers
 from tests.hostile.elements import EVIL, MALLORY, SECRET, UNKNOWN_HOST
 from tests.hostile.faulty_calls import HOST, FaultyCalls
-from tests.hostile.smtp_connection import SmtpConnection, Times
+from tests.hostile.smtp_connection import GENEROUS, SmtpConnection, Times
 from tests.peers.probe import Figures, ProbedService
 from tests.peers.process import LOOPBACK, reserved_ports
 from tests.peers.senderproxy import VaultAccount
@@ -139,7 +139,7 @@ class HostileOffice:
         return await asyncio.to_thread(ask, self.service.folder / "control", new_request(Verb.STATUS))
 
     async def check(self, *, may_double: bool = False) -> None:
-        """Every acknowledged message arrived at the provider once, and the service never stopped for long.
+        """Every acknowledged message arrived at the provider once, and the service never hung.
 
         `may_double`: failures may have prevented the record of a delivery, whose message is then sent again.
         """
@@ -150,7 +150,9 @@ class HostileOffice:
         doubled = {number: count for number, count in self._arrived().items() if count > 1}
         assert may_double or not doubled
         long = [  # without memory, the start of a thread takes five seconds before it fails
-            line for line in self.blocks() if (found := re.search(r"seconds=([\d.]+)", line)) and float(found[1]) > 6
+            line
+            for line in self.blocks()
+            if (found := re.search(r"seconds=([\d.]+)", line)) and float(found[1]) > GENEROUS
         ]
         assert not long, long
 
@@ -158,6 +160,12 @@ class HostileOffice:
         """Wait until no message is queued."""
         async with asyncio.timeout(_ARRIVES):
             while (await self.status())["queue"].get("waiting") != 0:
+                await asyncio.sleep(0.02)
+
+    async def wait_for_disk(self) -> None:
+        """Wait until a write that hung for long has ended: until then the queue takes nothing."""
+        async with asyncio.timeout(_ARRIVES):
+            while (queue := (await self.status())["queue"])["problem"] or queue["refusing"]:
                 await asyncio.sleep(0.02)
 
     def _arrived(self) -> Counter[int]:

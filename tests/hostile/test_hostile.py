@@ -39,6 +39,7 @@ def test_a_disk_that_hangs_does_not_stop_pass_through(offices: OfficeRunner) -> 
     async def scenario(office: HostileOffice) -> None:
         with office.faults.in_force(CallFault.HANG):
             await office.submit_politely(3, expected={"pass-through": (250,)})
+        await office.wait_for_disk()
         await office.submit_politely(2)
         await office.check()
 

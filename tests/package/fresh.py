@@ -42,7 +42,7 @@ class FreshMachine:
         machine.write("/etc/hosts", f"127.0.0.1 localhost\n{OWN} {SERVER}\n")
         machine.write("/etc/resolv.conf", f"nameserver {OWN}\n")
         machine.write("/usr/local/share/ca-certificates/test.crt", self.provider.authority.ca_file.read_text())
-        machine.run("update-ca-certificates")
+        machine.run("update-ca-certificates", seconds=PATIENCE)
         machine.write("/etc/systemd/system/ionos.socket", f"[Socket]\nListenStream={OWN}:465\n")
         proxy = f"/lib/systemd/systemd-socket-proxyd {LOOPBACK}:{self.provider.tls_port}"
         machine.write("/etc/systemd/system/ionos.service", f"[Service]\nExecStart={proxy}\n")

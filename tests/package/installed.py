@@ -56,6 +56,7 @@ class Installed:
             *f"--security tls --ca-file {authority} --mailbox {ANNA} --listen {LOOPBACK}:{self.port}".split(),
             "--password-stdin",
             stdin=f"geheim-{ANNA}\n",
+            seconds=PATIENCE,
         )
         listener, spool = devices(self.queue).split("[spool]\n")
         self.configure(self.configured.replace("[spool]\n", f"[spool]\n{spool}") + listener)

@@ -21,6 +21,7 @@ OWNER: Final = "owner"  # the role that may change tables
 SERVICE: Final = "senderproxy"  # the role of the service
 DATABASE: Final = "mail"  # of the service, once it is made
 _TRUSTED: Final = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+_PATIENCE: Final = 300  # seconds for a program of PostgreSQL
 _UNSAFE: Final = ("fsync=off", "full_page_writes=off")  # a killed server loses nothing: only the machine's crash would
 
 
@@ -41,7 +42,11 @@ class PostgresqlServer:
         self._link_programs()
         words = ["-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         subprocess.run(
-            [*_as_nobody(), self._programs / "initdb", *words], check=True, capture_output=True, cwd="/", timeout=60
+            [*_as_nobody(), self._programs / "initdb", *words],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            timeout=_PATIENCE,
         )
         (self._data / "pg_hba.conf").write_text(self._more_access + _TRUSTED, encoding="ascii")
 
@@ -55,7 +60,7 @@ class PostgresqlServer:
             check=True,
             capture_output=True,
             cwd="/",
-            timeout=60,
+            timeout=_PATIENCE,
         )
 
     def follow_synchronously(self, standby: "PostgresqlServer") -> None:
@@ -103,6 +108,7 @@ class PostgresqlServer:
         if self._program is not None:
             pid = self._program.pid
             os.kill(pid, signal.SIGSTOP)  # it starts no further process meanwhile
+            wait_until(lambda: _state(pid) in "TZ", "PostgreSQL has stopped")
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
             for child in children:  # each is in a session of its own
                 with contextlib.suppress(ProcessLookupError):
@@ -134,7 +140,7 @@ class PostgresqlServer:
             input=text,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=_PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -161,6 +167,11 @@ class PostgresqlServer:
     def _answers(self) -> bool:
         words = ["-h", str(self._folder), "-p", str(self.port), "-U", "postgres", "-q"]
         return subprocess.run([self._programs / "pg_isready", *words], check=False, timeout=30).returncode == 0
+
+
+def _state(pid: int) -> str:
+    """One letter. proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
 def _as_nobody() -> list[str]:

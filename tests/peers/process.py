@@ -22,7 +22,7 @@ from tests.peers import packages
 T = TypeVar("T")
 
 LOOPBACK: Final = "127.0.0.1"
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0  # seconds; an idle machine needs two
 ASK_AGAIN_AFTER: Final = 0.02
 END_OF_LOG: Final = 40_000
 
@@ -45,9 +45,10 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = PATIENCE,
     """Ask until the condition answers something true, and return that; fail when the deadline passes."""
     deadline = time.monotonic() + seconds
     while True:
+        is_late = time.monotonic() > deadline  # before the last question: this process may have been stopped meanwhile
         if answer := condition():
             return answer
-        if time.monotonic() > deadline:
+        if is_late:
             log = f"\n{peer.name}:\n{peer.log()[-END_OF_LOG:]}" if peer else ""
             raise PeerFailed(f"not within {seconds:.0f} s: {what}{log}")
         time.sleep(ASK_AGAIN_AFTER)
@@ -144,10 +145,11 @@ class Program:
         """Like the function of this name, but give up at once when the program has ended."""
 
         def still_running() -> T:
+            code = self.exit_code  # before the question: it may do what is waited for, and end at once
             if answer := condition():
                 return answer
-            if self.exit_code is not None:
-                raise PeerFailed(f"{self.name} ended with {self.exit_code} before: {what}\n{self.log()[-END_OF_LOG:]}")
+            if code is not None:
+                raise PeerFailed(f"{self.name} ended with {code} before: {what}\n{self.log()[-END_OF_LOG:]}")
             return answer
 
         return wait_until(still_running, what, seconds, peer=self)
@@ -179,6 +181,18 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        # A killed process ends its call first, which may make a file in a folder that is removed next.
+        wait_until(lambda: not _lives(self._process.pid), f"the children of {self.name} have ended")
+
+
+def _lives(group: int) -> bool:
+    """Tell whether a process of this group has not ended. proc(5)."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, _parent, its_group = file.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
 
 
 def greeting(port: int, address: str = LOOPBACK) -> str | None:

@@ -50,7 +50,7 @@ def run(checkout: Path, path: str) -> subprocess.CompletedProcess[str]:
         user="nobody" if os.geteuid() == 0 else None,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -80,7 +80,7 @@ def test_no_package_brings_a_mail_server_along() -> None:
     """A machine that has none would have one afterwards."""
     listed = subprocess.run(
         ["dpkg-query", "--show", "--showformat=${Package}\t${Pre-Depends}, ${Depends}\n"],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     ).stdout  # fmt: skip
     depends = {
         package: set(re.findall(r"[a-z0-9][a-z0-9.+-]+(?=[ ,|:]|$)", text))
@@ -114,5 +114,5 @@ def test_when_all_is_there_nothing_is_said() -> None:
         packages.unpacked(each).exists() for each in packages.UNPACKED
     ):
         pytest.skip("the peers are not here yet: python3 tests/peers/packages.py")
-    done = subprocess.run([PYTHON, SCRIPT], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([PYTHON, SCRIPT], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -22,6 +22,7 @@ from tests.sendmail.relay import RecordingRelay
 
 PROGRAM = Path(sendmail.__file__)
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+PATIENCE = 300  # seconds; sixteen run at once in one of the tests
 LETTER = b"From: anna@firma.example\nTo: carl@kunde.example\nSubject: Angebot\n\nGuten Tag\n"
 
 
@@ -41,7 +42,12 @@ class Caller:
     def run(self, *words: str, content: bytes = LETTER, **environment: str) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-IS", str(PROGRAM), "-C", str(self.configuration), *words]
         return subprocess.run(
-            command, input=content, capture_output=True, check=False, timeout=60, env={**os.environ, **environment}
+            command,
+            input=content,
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE,
+            env={**os.environ, **environment},
         )
 
 
@@ -313,7 +319,7 @@ def test_the_same_options_as_in_postfix_are_usage_errors(caller: Caller) -> None
             input=LETTER,
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
         return caller.run(
             *call.split()
@@ -376,7 +382,7 @@ def run_inside(words: list[str], afterwards: str, stdin: IO[bytes] | None = None
         f"except SystemExit as end: assert not end.code, end.code\n{afterwards}"
     )
     command = [PYTHON, "-IS", "-c", code]
-    return subprocess.run(command, stdin=stdin, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, stdin=stdin, stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE).stdout
 
 
 def test_it_starts_fast_and_imports_nothing_of_the_project() -> None:

@@ -130,9 +130,14 @@ class Day:
         return measured
 
     async def _settle(self) -> None:
-        """Wait until nothing is queued and no session is open; enter what the provider received."""
+        """Wait until nothing is queued and nobody is connected; enter what the provider received."""
+
+        def is_quiet(status: dict[str, Any]) -> bool:
+            connected = sum(listener["connected"] for listener in status["listeners"])
+            return status["queue"].get("waiting") == 0 and not connected and not self._simulator.open_connections
+
         async with asyncio.timeout(_DEADLINE):
-            while (await self.status())["queue"].get("waiting") != 0 or self._simulator.open_connections:
+            while not is_quiet(await self.status()):
                 await asyncio.sleep(0.1)
         received = self._simulator.received
         self.ledger.receive(received[self._taken :], self.troubles.lost_replies)

@@ -29,7 +29,7 @@ def unlocked_keyring() -> Iterator[None]:
         yield
     finally:
         daemon.terminate()
-        daemon.wait(10)
+        daemon.wait(60)
 
 
 def wait_for(name: str) -> None:
@@ -39,7 +39,7 @@ def wait_for(name: str) -> None:
     with open_dbus_connection() as bus, bus.filter(rule) as changes:
         bus.send_and_get_reply(message_bus.AddMatch(rule))
         if not bus.send_and_get_reply(message_bus.NameHasOwner(name)).body[0]:
-            bus.recv_until_filtered(changes, timeout=30)
+            bus.recv_until_filtered(changes, timeout=60)
 
 
 def use_a_vault(folder: Path) -> None:

@@ -238,7 +238,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(cabinet: Cabinet
 def test_the_lock_of_a_killed_writer_is_free_though_its_text_is_still_there(cabinet: Cabinet) -> None:
     with another_writer(cabinet) as holder:
         holder.send_signal(signal.SIGKILL)
-        holder.wait(10)
+        holder.wait(60)
     assert f"pid {holder.pid}" in (cabinet.folder / "office.vault.lock").read_text()
     cabinet.write({"dora": b"x"})
     assert (cabinet.folder / "office.vault.lock").read_text() == ""
@@ -423,12 +423,12 @@ def test_a_truly_full_disk_refuses_the_save_and_keeps_the_vault(tmp_path: Path) 
 # ---- readers beside a writer ----
 
 WRITER = """
-import sys
+import select, sys
 from vault import *
 with Vault.open(sys.argv[1], unlock=KeyFile(sys.argv[2]), write=True) as box:
     print("ready", flush=True)
     sys.stdin.readline()
-    for _ in range(100):
+    while box.generation < 103 or not select.select([sys.stdin], [], [], 0)[0]:
         for name in box.names():
             box.put(name, str(box.generation + 1).encode() * 50)
         box.save()
@@ -451,16 +451,20 @@ def test_whoever_reads_while_a_hundred_generations_are_written_reads_one_of_them
         writer.stdout.readline()
         writer.stdin.write("go\n")
         writer.stdin.flush()
-        reads = 0
+        reads, is_told = 0, False
         while reads < 64 or writer.poll() is None:
             reads += 1
+            if len(seen) > 2 and not is_told:  # it may have no time before the hundredth
+                is_told = True
+                writer.stdin.write("enough\n")
+                writer.stdin.flush()
             with Vault.open(cabinet.path, unlock=cabinet.key) as fresh:
                 seen.add(one_generation(fresh))
             if long_running.is_replaced():
                 long_running.reload(min_generation=long_running.generation)
             one_generation(long_running)
     assert writer.returncode == 0
-    assert cabinet.generation() == 103
+    assert cabinet.generation() >= 103
     assert len(seen) > 2
 
 

@@ -122,6 +122,7 @@ class Instance:
         self._connection: DatabaseConnection | None = None
         self._renewed_at = 0.0  # monotonic seconds, from before the last renewal that succeeded
         self._beating: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
         self._has_lock = False
         self._is_renumbered = False
 
@@ -173,7 +174,11 @@ class Instance:
             )
 
     async def look(self) -> None:
-        """One heartbeat now. Raises one of many errors."""
+        """One heartbeat now, after one in progress. Raises one of many errors."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         begun = self._clock.monotonic()
         async with asyncio.timeout(STOP_BEFORE):
             connection = await self._reach()

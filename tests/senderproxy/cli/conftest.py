@@ -23,8 +23,9 @@ from senderproxy.control.server import ControlServer, Handler
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
+from tests.peers.process import ReservedPort
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 PASSWORDS = {
     "anna@firma.example": "geheim-anna",
     "bert@firma.example": "geheim-bert",
@@ -105,6 +106,23 @@ control_socket = "control.sock"
         options = ("--provider", provider, "--password-stdin", "--no-verify")
         added = self.type("account", "add", address, *options, *words, stdin=f"{secret}\n")
         assert added.code == 0, added.err
+
+
+_held: list[ReservedPort] = []
+
+
+def free_port() -> int:
+    """A port of loopback that no other program is given until the end of the test."""
+    _held.append(ReservedPort())
+    return _held[-1].number
+
+
+@pytest.fixture(autouse=True)
+def _ports_are_given_back() -> Iterator[None]:
+    yield
+    for port in _held:
+        port.release()
+    _held.clear()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.screen = ""
+        self._octets = b""
         self._read = 0
 
     def read_until(self, words: str, seconds: float = DEADLINE) -> None:
@@ -38,8 +39,13 @@ class Terminal:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
             block = os.read(self.process.stdout.fileno(), 4096) if ready else b""
             assert block, f"waited for {words!r}: {self.screen!r}"
-            self.screen += block.decode().replace("\r\n", "\n")
+            self._show(block)
         self._read = self.screen.index(words, self._read) + len(words)
+
+    def _show(self, block: bytes) -> None:
+        """Add octets; a block may end within a character or a line end."""
+        self._octets += block
+        self.screen = self._octets.decode(errors="ignore").replace("\r\n", "\n")
 
     def type(self, text: str) -> None:
         assert self.process.stdin is not None
@@ -60,19 +66,18 @@ class Terminal:
     def _end(self, keys: bytes, seconds: float = DEADLINE) -> int:
         assert self.process.stdout is not None
         assert self.process.stdin is not None
-        deadline, octets, is_open = time.monotonic() + seconds, b"", True
+        deadline, is_open = time.monotonic() + seconds, True
         while is_open:
-            assert time.monotonic() < deadline, f"waited for the end: {self.screen + octets.decode()!r}"
+            assert time.monotonic() < deadline, f"waited for the end: {self.screen!r}"
             with suppress(BrokenPipeError):
                 self.process.stdin.write(keys)
                 self.process.stdin.flush()
             while select.select([self.process.stdout], [], [], _QUIET)[0]:
                 block = os.read(self.process.stdout.fileno(), 4096)
-                octets += block
+                self._show(block)
                 if not block:
                     is_open = False
                     break
-        self.screen += octets.decode().replace("\r\n", "\n")
         code = self.process.wait(DEADLINE)
         assert "geheim-" not in self.screen
         assert "Traceback" not in self.screen

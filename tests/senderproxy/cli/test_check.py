@@ -21,7 +21,7 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.tracking.timeline import format_time
-from tests.senderproxy.cli.conftest import Office, service_status
+from tests.senderproxy.cli.conftest import Office, free_port, service_status
 from tests.senderproxy.cli.waiting import QUEUE, fill
 from vault import Vault
 
@@ -94,8 +94,8 @@ def test_an_address_for_alerts_is_advised_if_there_is_no_way_of_alerts(
 
 def test_the_address_of_the_metrics_is_looked_at(office: Office) -> None:
     office.add("anna@firma.example")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        address = f"127.0.0.1:{other.getsockname()[1]}"
+    address = f"127.0.0.1:{(port := free_port())}"
+    with socket.create_server(("127.0.0.1", port)):
         office.write_config(f'[metrics]\nlisten = "{address}"')
         ended = office.type("check", "--offline")
     assert ended.code == 1

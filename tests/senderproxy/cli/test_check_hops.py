@@ -5,15 +5,9 @@ from datetime import UTC, datetime
 
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
-from tests.senderproxy.cli.conftest import Office, service_status
+from tests.senderproxy.cli.conftest import Office, free_port, service_status
 
 SINCE = datetime(2026, 9, 24, 6, 0, tzinfo=UTC)
-
-
-def dead_port() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def internal(office: Office, port: int) -> str:
@@ -47,7 +41,7 @@ def test_servers_that_answer_are_right_and_got_neither_a_login_nor_mail(office: 
 
 
 def test_a_server_that_does_not_run_is_wrong_with_a_hint(office: Office) -> None:
-    port = dead_port()
+    port = free_port()
     found = finding(office, internal(office, port))
     assert found["level"] == "wrong"
     assert "refused the connection" in found["words"]
@@ -63,7 +57,7 @@ def test_a_certificate_of_an_unknown_authority_is_wrong(office: Office) -> None:
 
 
 def test_a_server_that_leads_back_to_this_service_is_wrong(office: Office) -> None:
-    port = dead_port()
+    port = free_port()
     office.write_config(
         '[[routes]]\nrecipients = ["@kunde.example"]\nvia = "smarthost relay"\n[smarthosts.relay]\n'
         f'host = "localhost"\nport = {port}\nsecurity = "none"\n',
@@ -82,7 +76,7 @@ def test_offline_no_server_is_contacted(office: Office) -> None:
 
 
 def test_a_server_that_service_and_check_both_see_is_one_finding(office: Office) -> None:
-    name = internal(office, dead_port())
+    name = internal(office, free_port())
     condition = Condition(ConditionKey.ROUTE_UNREACHABLE, name, Severity.ERROR, SINCE, "No mail can go.", "look")
     of_mx = Condition(ConditionKey.ROUTE_UNREACHABLE, "mx", Severity.ERROR, SINCE, "Port 25 is blocked.", "ask")
     with service_status(office, conditions=[condition_entry(condition), condition_entry(of_mx)]):

@@ -1,6 +1,7 @@
 """`senderproxy queue` and `track`, with the service stopped and running."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from senderproxy.cli.times import typed_duration, typed_time
 from senderproxy.relay.ports import NewJob
 from senderproxy.simulator.faults import Fault, FaultStage, Silence
 from senderproxy.tracking.record import Lane
-from tests.senderproxy.cli.conftest import Office
+from tests.senderproxy.cli.conftest import DEADLINE, Office
 from tests.senderproxy.cli.test_service import running
 from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many
 
@@ -35,7 +36,7 @@ def test_the_totals_show_messages_ages_and_reasons_for_each_account(stopped: Off
     heading, anna, bert, *reasons = ended.out.splitlines()
     assert heading.split()[:5] == ["account", "waiting", "held", "size", "oldest"]
     assert anna.split()[:3] == ["anna", "2", "0"]
-    assert "30 h" in anna
+    assert re.search(r"\b3[0-9] h\b", anna)  # thirty when this module was imported
     assert bert.split()[:3] == ["bert", "0", "1"]
     assert "  2 recipients: Greylisted, please come again" in reasons
     assert "  1 recipient: ValueError, 3 times in a row" in reasons
@@ -319,10 +320,10 @@ def with_service(stopped: Office) -> Iterator[Office]:
 
 def _until_empty(office: Office) -> None:
     """Poll the service until its queue is empty."""
-    for _ in range(1000):
-        if not office.type("queue", "--json").json:
-            return
-    pytest.fail(office.type("queue", "list").out)
+    end = time.monotonic() + DEADLINE
+    while office.type("queue", "--json").json:
+        assert time.monotonic() < end, office.type("queue", "list").out
+        time.sleep(0.02)  # its provider is a thread of this process
 
 
 @pytest.mark.slow
@@ -370,7 +371,8 @@ def test_messages_of_a_suspended_account_are_shown_as_blocked(stopped: Office) -
     stopped.type("account", "set-password", "anna", "--password-stdin", "--no-verify", stdin="geheim-falsch\n")
     with running(stopped):
         assert stopped.type("queue", "retry", "Old234567890").code == 0
-        for _ in range(1000):
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
             totals = stopped.type("queue").out
             # The account is suspended before the result of the attempt is stored.
             if "cannot send" in totals and "being tried" not in stopped.type("queue", "list").out:
@@ -391,7 +393,8 @@ def test_a_message_in_an_attempt_is_shown_and_not_changed(stopped: Office) -> No
     stopped.simulator.script.add(Fault(FaultStage.MAIL, Silence()))
     with running(stopped):
         assert stopped.type("queue", "retry", "Old234567890").code == 0
-        for _ in range(1000):
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
             (state,) = [e["leased"] for e in stopped.type("queue", "list", "--older-than", "1d", "--json").json]
             if state:
                 break

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.senderproxy.cli.conftest import Office, service_status
+from tests.senderproxy.cli.conftest import Office, free_port, service_status
 from tests.senderproxy.cli.pseudo_terminal import Terminal, at_terminal
 
 pytestmark = pytest.mark.slow
@@ -51,12 +51,6 @@ class Wizard:
     def test_message(self, *texts: str) -> None:
         self.answer(TEST, *texts, "none")
         self.answer(ALERTS, "")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

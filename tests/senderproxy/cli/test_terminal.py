@@ -1,5 +1,7 @@
 """Prompts on a terminal: a password is neither echoed nor in the process list."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,13 @@ from tests.senderproxy.cli.pseudo_terminal import at_terminal
 pytestmark = pytest.mark.slow
 
 
-def _command_lines() -> list[bytes]:
+def _command_lines(folder: Path) -> list[bytes]:
+    """Those of the processes of this terminal, which have the folder in their environment."""
     found: list[bytes] = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(path.read_bytes())
-        except OSError:
-            continue
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.fsencode(folder) in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes())
     return [line for line in found if b"senderproxy" in line]
 
 
@@ -24,7 +26,9 @@ def test_a_password_is_asked_for_twice_and_never_shown(office: Office) -> None:
     words = ("--config", str(office.config), "account", "add", "anna@firma.example", "--provider", "ionos")
     with at_terminal(office, *words) as terminal:
         terminal.read_until("Password of anna@firma.example: ")
-        assert not [line for line in _command_lines() if b"geheim-" in line]
+        lines = _command_lines(office.folder)
+        assert lines
+        assert not [line for line in lines if b"geheim-" in line]
         terminal.type("geheim-anna")
         terminal.read_until("Repeat: ")
         terminal.type("geheim-anna")

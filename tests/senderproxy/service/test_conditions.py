@@ -25,11 +25,14 @@ from senderproxy.monitoring.facts import ApplicationFacts, ClockFacts, DrainFact
 from senderproxy.service.condition_facts import FactCollector, application_facts
 from senderproxy.service.conditions import ServiceConditions
 from senderproxy.signing.rsa_key import load_certificate
+from senderproxy.tracking.record import RecipientState, RecipientStatus
+from tests.fakes.arrivals import arrival
 from tests.senderproxy.accounts.test_access_tokens import an_office
 from tests.senderproxy.signing.keys import certified_key
 from tests.senderproxy.test_app import Office, office_in
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+LATER = RecipientState(RecipientStatus.WAITING, timedelta(hours=1))
 FULL = SpoolFacts(SpoolState.FULL, "Too little space.", "Free some.")
 
 
@@ -308,3 +311,16 @@ async def test_the_secret_or_certificate_of_an_application_that_ends_is_a_condit
         assert office.accounts.check()
         [certificate] = application_facts(office.accounts)
         assert certificate.valid_until == load_certificate(key.certificate).valid_until
+
+
+async def test_the_status_counts_a_message_that_was_queued_a_moment_ago(tmp_path: Path) -> None:
+    office = office_in(tmp_path)
+    await office.service.start()
+    try:
+        for number in range(3):
+            assert (await office.ask(Verb.STATUS))["queue"]["waiting"] == number
+            spool = office.service._spool._spool
+            assert spool is not None
+            await spool.accept(arrival(f"a{number}", account="", state=LATER))
+    finally:
+        await office.service.stop()

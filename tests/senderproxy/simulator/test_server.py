@@ -29,11 +29,11 @@ def new_message(text: str = "Guten Tag\n.\n..\n") -> EmailMessage:
 
 
 def client_over_tls(simulator: Simulator) -> smtplib.SMTP:
-    return smtplib.SMTP_SSL(simulator.host, simulator.port_tls, timeout=10, context=simulator.client_context())
+    return smtplib.SMTP_SSL(simulator.host, simulator.port_tls, timeout=30, context=simulator.client_context())
 
 
 def client_over_starttls(simulator: Simulator) -> smtplib.SMTP:
-    client = smtplib.SMTP(simulator.host, simulator.port_starttls, timeout=10)
+    client = smtplib.SMTP(simulator.host, simulator.port_starttls, timeout=30)
     client.starttls(context=simulator.client_context())
     return client
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from senderproxy.delivery import shared_connections
 from senderproxy.delivery.shared_connections import SharedConnections
 from senderproxy.mail.outcome import Delivered
 from senderproxy.relay.ports import SpoolError
@@ -24,6 +25,13 @@ from tests.senderproxy.spool.postgresql.test_instances import take_over, until, 
 @pytest.fixture
 def clock() -> StillClock:
     return StillClock()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database answers, however slow the machine is: after three seconds an instance would count its own sessions."""
+    monkeypatch.setattr(shared_connections, "_DATABASE", 40.0)
+    monkeypatch.setattr(shared_connections, "_WAIT", 40.0)
 
 
 SERVER = "mail.firma.example"

@@ -223,6 +223,7 @@ async def rows_read(connection: DatabaseConnection) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+@pytest.mark.slow
 async def test_no_search_reads_the_whole_history(databases: Databases) -> None:
     """A hundred thousand messages in thirty-one partitions, nearly all of one account."""
     target = databases.new()

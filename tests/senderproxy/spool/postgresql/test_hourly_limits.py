@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from senderproxy.delivery import shared_quota
 from senderproxy.delivery.quota import QuotaExceeded, Remaining, Reservation
 from senderproxy.delivery.shared_quota import SharedLimits, SharedQuota
 from senderproxy.relay.ports import SpoolError
@@ -18,7 +19,7 @@ from tests.fakes.still_clock import StillClock
 from tests.peers.process import private_folder
 from tests.senderproxy.spool.postgresql.cut_line import cut_line
 from tests.senderproxy.spool.postgresql.open_spool import Databases, joined, opened
-from tests.senderproxy.spool.postgresql.test_instances import SILENT, take_over, until, vanish
+from tests.senderproxy.spool.postgresql.test_instances import SILENT, hush, take_over, until, vanish
 
 ANNA = "anna"
 HOUR = timedelta(minutes=61, seconds=13)  # a use counts so long at most
@@ -28,6 +29,13 @@ TAKEN = "SELECT coalesce(sum(messages), 0) FROM senderproxy.hourly_portion WHERE
 @pytest.fixture
 def clock() -> StillClock:
     return StillClock()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No instance is gone here that another one waits for, and each has the time that it needs on a slow machine."""
+    monkeypatch.setattr(shared_quota, "_ANSWERS", 8.0)
+    monkeypatch.setattr(shared_quota, "_DRAW", 40.0)
 
 
 @dataclass
@@ -191,6 +199,7 @@ async def test_an_instance_that_was_taken_over_uses_nothing_of_its_portion(
 ) -> None:
     target = databases.new()
     async with member(target, clock) as one, member(target, clock) as two:
+        await hush(one.spool)
         assert await one.send(100)
         number = one.spool.instance.number
         databases.sql(SILENT.format(number))
@@ -208,6 +217,7 @@ async def test_without_its_leases_an_instance_sends_nothing_that_has_a_limit(
     databases: Databases, clock: StillClock
 ) -> None:
     async with member(databases.new(), clock) as one:
+        await hush(one.spool)  # the next heartbeat would regain the leases
         assert await one.send(100)
         one.spool.instance._lose()
         refusal = await one.ask(100)
@@ -233,6 +243,8 @@ async def test_nothing_is_granted_while_a_step_of_the_clock_is_not_noticed(
 ) -> None:
     target = databases.new()
     async with member(target, clock) as one, member(target, clock) as two:
+        for each in (one, two):
+            await hush(each.spool)
         assert await one.send_until_refused(10) == 10
         clock.time += timedelta(hours=2)
         databases.sql(
@@ -285,6 +297,7 @@ async def test_the_outcome_of_an_exchange_is_known_when_the_line_breaks(
 ) -> None:
     with private_folder("line") as folder:
         async with cut_line(databases.new(), folder) as (line, target), opened(target, clock) as spool:
+            await hush(spool)  # its commit would be cut
             assert await spool.hourly_limits.exchange(request(needed=4)) == grant(4, left=6)
             line.cut = cut
             if cut == "after":

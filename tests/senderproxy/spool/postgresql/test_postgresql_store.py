@@ -333,6 +333,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 async def test_no_call_of_the_delivery_reads_the_whole_queue(databases: Databases) -> None:
     """A hundred thousand rows without content, of fifty lanes, the first hundred of one leased."""
     target = databases.new()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from senderproxy.delivery import server_limits
+from senderproxy.delivery import server_limits, shared_connections
 from senderproxy.delivery.server_limits import ServerLimits
 from senderproxy.delivery.server_sessions import hosts_of
 from senderproxy.delivery.shared_connections import SharedConnections
@@ -24,7 +24,7 @@ from tests.fakes.still_clock import StillClock
 from tests.senderproxy.delivery.messages import SETTINGS, smarthost_of
 from tests.senderproxy.delivery.office import Office, office
 from tests.senderproxy.spool.postgresql.open_spool import Databases, opened
-from tests.senderproxy.spool.postgresql.test_instances import take_over, until, vanish
+from tests.senderproxy.spool.postgresql.test_instances import hush, take_over, until, vanish
 
 NAMES = [f"p{number}@firma.example" for number in range(8)]
 MAILBOXES = replace(SETTINGS, mailboxes={name: SimulatedMailbox("geheim") for name in NAMES})
@@ -94,6 +94,13 @@ async def server(connections: int) -> AsyncIterator[tuple[Simulator, ConnectionL
 @pytest.fixture
 def clock() -> StillClock:
     return StillClock()
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database answers, however slow the machine is: after three seconds an instance would count its own sessions."""
+    monkeypatch.setattr(shared_connections, "_DATABASE", 40.0)
+    monkeypatch.setattr(shared_connections, "_WAIT", 40.0)
 
 
 def all_delivered(outcomes: Sequence[Outcome]) -> bool:
@@ -188,9 +195,7 @@ async def test_without_the_database_each_instance_counts_its_own(databases: Data
         member(target, clock, simulator) as two,
     ):
         assert all_delivered(await two.send(NAMES[7]))
-        beating = one.spool.instance._beating
-        assert beating is not None
-        beating.cancel()  # the next heartbeat would regain the leases
+        await hush(one.spool)  # the next heartbeat would regain the leases
         one.spool.instance._lose()
         for name in NAMES[:4]:
             assert all_delivered(await one.send(name))

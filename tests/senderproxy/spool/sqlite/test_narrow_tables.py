@@ -5,11 +5,12 @@ import ctypes
 import itertools
 import mmap
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.fakes.arrivals import DELIVERED, WAITING, arrival
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.still_clock import START, StillClock
 from tests.senderproxy.spool.sqlite.open_spool import claimed, ids, opened, records, sql, written
+from tests.senderproxy.spool.sqlite.test_store import _busy
 
 CARL, DORA = "carl@elsewhere.example", "dora@elsewhere.example"
 ANNA = Lane.of_account("anna")
@@ -325,6 +327,15 @@ async def fill(spool: SqliteSpool, count: int) -> None:
     await written(spool)
 
 
+async def at_once(spool: SqliteSpool, *calls: Coroutine[Any, Any, object]) -> None:
+    """Make calls that wait for the writer together, also where its thread would begin before the last of them."""
+    go_on = await _busy(spool)
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(*tasks)
+
+
 async def test_a_history_writes_less_than_a_kilobyte_into_the_log(tmp_path: Path) -> None:
     """The log has each page of each commit; the database gets each of them once for many commits."""
     async with opened(tmp_path, tuning=Tuning(wal_pages=10**6, wal_limit=10**7)) as spool:
@@ -337,10 +348,11 @@ async def test_fifty_messages_at_once_write_less_than_twelve_kilobytes_each_into
     async with opened(tmp_path, tuning=Tuning(wal_pages=10**6, wal_limit=10**7)) as spool:
         await fill(spool, 2000)
         before = log_octets(tmp_path)
-        await asyncio.gather(*(spool.accept(arrival(f"m{number}", body=body)) for number in range(50)))
+        await at_once(spool, *(spool.accept(arrival(f"m{number}", body=body)) for number in range(50)))
         claims = await spool.claim(ANNA, 50)
         assert len(claims) == 50
-        await asyncio.gather(*(spool.settle(claim, SpoolUpdate(dict.fromkeys(claim.due, TAKEN))) for claim in claims))
+        updates = [SpoolUpdate(dict.fromkeys(claim.due, TAKEN)) for claim in claims]
+        await at_once(spool, *map(spool.settle, claims, updates))
         assert (log_octets(tmp_path) - before) / 50 < 12 * 1024
 
 

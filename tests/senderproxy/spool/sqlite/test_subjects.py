@@ -66,10 +66,10 @@ async def test_code_points_of_the_same_letters_are_the_same_word(tmp_path: Path)
 async def test_a_long_search_takes_little_time(tmp_path: Path) -> None:
     async with opened(tmp_path, keep_subjects=True) as spool:
         await keep(spool, "m1", b"Angebot 4711", queued=True)
-        began = time.perf_counter()
+        began = time.process_time()  # on a busy machine the time of day is that of others
         for text in ("a" * 1_000_000, "ange " * 100_000, "a" + "\u0316\u0301" * 500_000, "%", "\0", "\ud800 angebot"):
             assert await found(spool, text) == (["m1"] if "ange" in text else [])
-        assert time.perf_counter() - began < 5
+        assert time.process_time() - began < 5
 
 
 async def test_without_the_setting_no_subject_is_stored_and_a_change_counts_from_then_on(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ async def test_a_subject_is_deleted_with_its_history(tmp_path: Path) -> None:
 )
 async def test_a_hostile_subject_is_stored_bounded_and_harmless(tmp_path: Path, subject: bytes) -> None:
     async with opened(tmp_path, keep_subjects=True) as spool:
-        began = time.perf_counter()
+        began = time.process_time()
         await keep(spool, "m1", subject, queued=True)
-        assert time.perf_counter() - began < 5
+        assert time.process_time() - began < 5
         (record,) = await records(spool)
         assert len(record.subject) <= 200
         assert record.subject.isprintable()
