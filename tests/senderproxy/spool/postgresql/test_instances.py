@@ -54,6 +54,7 @@ async def vanish(spool: PostgresqlSpool) -> None:
     await hush(spool)
     await spool._wakes.close()
     spool._connections.abandon()
+    await spool._connections.close()  # or a report of its sessions, a second later, would open one that nobody closes
     connection.terminate()
     spool.instance._connection = None
     spool._closed = True
