@@ -19,6 +19,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.mail.address import parse_address
 from senderproxy.mail.envelope import Envelope
 from senderproxy.mail.submission import Client
+from senderproxy.relay.intake import Handling
 from senderproxy.simulator.faults import Fault, FaultScript, FaultStage, Hold
 from senderproxy.straight.message import StraightMessage
 from senderproxy.straight.path import StraightPath
@@ -236,7 +237,8 @@ async def test_a_message_on_its_way_is_not_signed_by_a_key_that_came_later(
 
     released = asyncio.Event()
     script = FaultScript(Fault(FaultStage.DOT, Hold(released), after=1))
-    async with straight_office(tmp_path, script, at="hasty") as office:
+    async with straight_office(tmp_path, script) as office:
+        office.office.intake.handling = {"office": Handling(timeout=0.2)}  # the first message may take longer
         await office.begin()
         await office.client.send(MESSAGE + b".\r\n")
         await until(lambda: office.path.counts.taken == 1)
