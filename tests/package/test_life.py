@@ -90,7 +90,7 @@ def upgrade_under_load(installed: Installed, newer_package: Path) -> None:
     assert load.cut_off == 0
     spool = installed.path(STATE / "spool")
     assert [path.name for path in spool.glob("spool.db.format-*")] == [f"spool.db.format-{len(scripts())}"]
-    assert "spool migrated" in machine.journal()
+    machine.wait_for_journal("spool migrated")
     installed.provider.start()
     installed.all_arrive(load)
 
