@@ -111,7 +111,7 @@ function misbehave(response) {
   }
 }
 
-createServer((request, response) => {
+const server = createServer((request, response) => {
   const path = request.url.split('?')[0];
   if (path === '/token' && misbehave(response)) {
     requests.push(state.fault);
@@ -126,7 +126,10 @@ createServer((request, response) => {
     return;
   }
   serve(request, response);
-}).listen(Number(port), '127.0.0.1', () => console.log(`${issuer} listens`));
+});
+// Dovecot asks about tokens on kept connections, and refuses a login whose request meets the end of an idle one.
+server.keepAliveTimeout = 0;
+server.listen(Number(port), '127.0.0.1', () => console.log(`${issuer} listens`));
 
 createServer(async (request, response) => {
   const wanted = request.method === 'POST' ? JSON.parse(await read(request)) : {};
