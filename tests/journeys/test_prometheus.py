@@ -18,6 +18,7 @@ from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
 from senderproxy.spool.sqlite import history_packs
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import PROMETHEUS, PROMTOOL
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.prometheus import Prometheus, promtool, running_prometheus
@@ -98,7 +99,7 @@ def outcome_of(code: int, listener: str) -> str:
 def submit(office: Office, listener: str, numbers: Sequence[int]) -> Counter[tuple[str, str, str]]:
     """Submit these messages over one connection; the replies by author, listener and outcome."""
     replies: Counter[tuple[str, str, str]] = Counter()
-    with smtplib.SMTP(LOOPBACK, office.port(listener), timeout=DEADLINE) as client:
+    with MailClient(LOOPBACK, office.port(listener), timeout=DEADLINE) as client:
         client.ehlo("pc.office.test")
         for number in numbers:
             author = UNKNOWN if number % 50 == 0 else PEOPLE[number % len(PEOPLE)]
@@ -241,7 +242,7 @@ def pass_messages(simulator: Simulator) -> None:
         replies = submit_all(office)
         assert len({outcome for _author, _listener, outcome in replies}) == 4
         check_sums(office, prometheus, replies)
-        with smtplib.SMTP(LOOPBACK, office.service.port, timeout=DEADLINE) as client:
+        with MailClient(LOOPBACK, office.service.port, timeout=DEADLINE) as client:
             client.ehlo("pc.office.test")
             with pytest.raises(smtplib.SMTPDataError):
                 client.sendmail(

@@ -14,6 +14,7 @@ from senderproxy.control.protocol import Verb, new_request
 from senderproxy.simulator.server import Simulator
 from tests.crash.members import Member
 from tests.journeys.test_postgresql import ANNA
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
@@ -38,7 +39,7 @@ class Setting:
     def send(self, member: Member, count: int) -> list[int]:
         """The final replies to so many messages, on one connection."""
         replies = []
-        with smtplib.SMTP(LOOPBACK, member.port, timeout=60) as client:
+        with MailClient(LOOPBACK, member.port, timeout=60) as client:
             for number in range(count):
                 try:
                     client.sendmail(ANNA.login, ["carl@kunde.example"], message(number))
@@ -107,7 +108,7 @@ def test_two_services_count_automatic_messages_together(setting: Setting) -> Non
         return bool(ask(member.folder / "control", request, seconds=60)["sent"][0]["count"] == count)
 
     def send(member: Member) -> int:
-        with smtplib.SMTP(LOOPBACK, member.port, timeout=60) as client:
+        with MailClient(LOOPBACK, member.port, timeout=60) as client:
             client.ehlo()
             client.mail(ANNA.login)
             client.rcpt(CARL)

@@ -12,6 +12,7 @@ from senderproxy.simulator.server import Simulator
 from tests.crash.members import Member
 from tests.fakes.connection_limit import ConnectionLimit
 from tests.journeys.queueing import wait_until_empty
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
@@ -40,7 +41,7 @@ class Setting:
     def send(self, port: int, name: str, count: int = 1) -> list[int]:
         """The final replies to so many messages of one account, on one connection."""
         replies = []
-        with smtplib.SMTP(LOOPBACK, port, timeout=120) as client:
+        with MailClient(LOOPBACK, port, timeout=120) as client:
             for _ in range(count):
                 self.sent += 1
                 try:
