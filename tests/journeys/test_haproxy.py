@@ -1,7 +1,6 @@
 """Instances behind a real haproxy, configured as docs/proxy.md says."""
 
 import contextlib
-import json
 import smtplib
 import threading
 from collections.abc import Iterator
@@ -79,7 +78,7 @@ def test_the_client_is_seen_through_haproxy_and_its_checks_are_not(bench: Bench,
         lines = [line for line in relay.log().splitlines() if not any(text in line for text in busy)]
         clients = [line for line in lines if "client" in line or "WARNING" in line]
         assert len(clients) == 2, clients
-        [listener] = json.loads(relay.command("status", "--json"))["listeners"]
+        [listener] = ask(relay.folder / "control", new_request(Verb.STATUS))["listeners"]
         assert (listener["connections"], listener["turned_away"]) == (2, 1)
 
 
