@@ -21,7 +21,8 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.tracking.timeline import format_time
-from tests.senderproxy.cli.conftest import Office, free_port, service_status
+from tests.peers.process import free_port
+from tests.senderproxy.cli.conftest import Office, service_status
 from tests.senderproxy.cli.waiting import QUEUE, fill
 from vault import Vault
 
