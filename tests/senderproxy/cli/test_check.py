@@ -267,9 +267,7 @@ def test_an_account_that_the_service_suspended_is_one_finding_and_is_not_tried(o
 
 
 def test_a_provider_that_cannot_be_reached_is_one_finding_for_all_its_accounts(office: Office) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "tls"')
+    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {free_port()}\nsecurity = "tls"')
     for number in range(8):
         office.add(f"konto{number}@firma.example", provider="dead")
     found = office.type("check")
@@ -290,9 +288,7 @@ def test_no_more_than_three_wrong_passwords_are_tried_at_one_provider(office: Of
 
 @pytest.mark.parametrize("severity", [Severity.WARNING, Severity.ERROR])
 def test_a_provider_without_a_session_is_one_finding_of_service_and_check(office: Office, severity: Severity) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "tls"')
+    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {free_port()}\nsecurity = "tls"')
     for number in range(40):
         office.add(f"konto{number}@firma.example", provider="dead")
     condition = Condition(ConditionKey.NO_SESSION, "dead", severity, SINCE, "There is no session.", "verify")
@@ -408,8 +404,7 @@ def test_a_port_below_1024_needs_the_capability_of_the_unit_whoever_asks(
     monkeypatch.setattr(check_addresses, "_first_unprivileged", lambda: 65536)
     monkeypatch.setattr(check_addresses, "SYSTEM_CONFIG", office.config)
     monkeypatch.setattr(check_addresses, "_unit", lambda: unit)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     office.write_config(listener=f'address = "127.0.0.1:{port}"')
     refused = office.type("check", "--offline")
     assert f"the service's user may not listen on 127.0.0.1:{port}" in refused.out
