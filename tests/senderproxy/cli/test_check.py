@@ -21,7 +21,7 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.tracking.timeline import format_time
-from tests.peers.process import free_port
+from tests.peers.process import free_port, private_folder
 from tests.senderproxy.cli.conftest import Office, service_status
 from tests.senderproxy.cli.waiting import QUEUE, fill
 from vault import Vault
@@ -369,29 +369,28 @@ def test_a_spool_in_use_is_named_with_its_process(office: Office) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_root_sees_the_files_that_only_root_can_read(
-    office: Office, served: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    office: Office, served: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = pwd.getpwnam("nobody")
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: user)
     monkeypatch.setattr(check, "SYSTEM_CONFIG", office.config)
-    authority = tmp_path / "live" / "authority.pem"
-    authority.parent.mkdir()
-    authority.write_bytes(office.simulator.ca_file.read_bytes())
-    office.write_config(f'[providers.own]\nhost = "127.0.0.1"\nca_file = "{authority}"')
-    for folder in (authority.parent, *authority.parent.parents[:-2]):
-        folder.chmod(0o755)
+    with private_folder("check") as folder:  # pytest closes its own to others, also when another run of it begins
+        authority = folder / "authority.pem"
+        authority.write_bytes(office.simulator.ca_file.read_bytes())
+        authority.chmod(0o644)
+        office.write_config(f'[providers.own]\nhost = "127.0.0.1"\nca_file = "{authority}"')
 
-    def blocked() -> list[str]:
-        found = office.type("check", "--offline", "--json").json
-        return [one["hint"] for one in found if "cannot read it" in one["words"] and one["what"] == str(authority)]
+        def blocked() -> list[str]:
+            found = office.type("check", "--offline", "--json").json
+            return [one["hint"] for one in found if "cannot read it" in one["words"] and one["what"] == str(authority)]
 
-    assert blocked() == []
-    authority.chmod(0o640)
-    assert blocked() == [f"Give access to {authority}: setfacl -m u:senderproxy:rX {authority}"]
-    os.chown(authority, 0, user.pw_gid)
-    assert blocked() == []
-    authority.parent.chmod(0o700)
-    assert blocked() == [f"Give access to {authority.parent}: setfacl -m u:senderproxy:rX {authority.parent}"]
+        assert blocked() == []
+        authority.chmod(0o640)
+        assert blocked() == [f"Give access to {authority}: setfacl -m u:senderproxy:rX {authority}"]
+        os.chown(authority, 0, user.pw_gid)
+        assert blocked() == []
+        folder.chmod(0o700)
+        assert blocked() == [f"Give access to {folder}: setfacl -m u:senderproxy:rX {folder}"]
 
 
 # ---- addresses ----
