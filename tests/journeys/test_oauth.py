@@ -50,7 +50,7 @@ OUTPUTS: Final = (
     ("queue", "list", "--json"),
     ("track", "--json"),
 )
-DEADLINE: Final = 60.0  # seconds
+DEADLINE: Final = 240.0  # seconds; a command waits up to 70 for a token of the service
 CONNECTED: Final = r"postfix/smtpd\[\d+\]: connect from"
 
 
