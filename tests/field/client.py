@@ -15,7 +15,7 @@ from typing import Final
 from tests.peers.mail_client import MailClient
 
 LOOPBACK: Final = "127.0.0.1"
-_REPLY_SECONDS: Final = 30.0
+_REPLY_SECONDS: Final = 90.0
 _COMPLETE: Final = re.compile(rb"(?:^|\n)\d\d\d(?: [^\n]*)?\r\n\Z")
 
 

@@ -36,7 +36,7 @@ class Setting:
             f"From: <{ANNA.login}>\r\nTo: carl@kunde.example\r\nSubject: {subject}\r\n"
             f"Date: Sat, 31 Jan 2026 08:15:00 +0100\r\nMessage-ID: <{subject}@firma.example>\r\n\r\n{text}"
         )
-        with MailClient(LOOPBACK, self.port, timeout=30) as client:
+        with MailClient(LOOPBACK, self.port, timeout=120) as client:
             client.sendmail(ANNA.login, ["carl@kunde.example"], message)
 
     def subjects(self) -> list[bytes]:

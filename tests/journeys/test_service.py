@@ -31,7 +31,7 @@ PASSWORDS = {
     "bert@firma.example": "geheim-bert",
     "post@laden.example": "geheim-laden",
 }
-DEADLINE = 30.0
+DEADLINE = 120.0  # seconds for one thing that normally takes one or two
 
 RELOADED = log_events.CONFIG_RELOADED.sentence
 REFUSED = log_events.CONFIG_REFUSED.sentence

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from senderproxy.simulator.server import Simulator
-from tests.crash.members import Member
+from tests.crash.members import TAKEN_OVER_WITHIN, Member
 from tests.fakes.connection_limit import ConnectionLimit
 from tests.journeys.queueing import wait_until_empty
 from tests.peers.mail_client import MailClient
@@ -145,7 +145,7 @@ def test_the_connections_of_a_killed_service_are_the_others_again(setting: Setti
     assert setting.send(two.port, NAMES[4]) == [250]
     before = len(setting.limit.refused)
     one.kill()
-    wait_until(lambda: "an instance is gone" in two.log(), "the other one has taken over", peer=two)
+    two.wait_for_log("an instance is gone", TAKEN_OVER_WITHIN)
     assert setting.slots() == 1
     replies = setting.send_from_all([two.port], 3)
     assert replies == [250] * len(replies)

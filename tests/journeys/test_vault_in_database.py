@@ -72,7 +72,7 @@ class Machine(Senderproxy):
 
     def send(self, author: VaultAccount, subject: str) -> None:
         message = f"From: <{author.login}>\r\nTo: carl@kunde.example\r\nSubject: {subject}\r\n\r\nHallo\r\n"
-        with MailClient(LOOPBACK, self.port, timeout=30) as client:
+        with MailClient(LOOPBACK, self.port, timeout=120) as client:
             client.sendmail(author.login, ["carl@kunde.example"], message)
 
 
