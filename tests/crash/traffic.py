@@ -38,6 +38,7 @@ BUSY: Final = "busy@kunde.example"
 CLIENTS: Final = 3  # of each kind
 ACKNOWLEDGED_PER_KILL: Final = 10  # messages acknowledged before the n-th kill, at least n times as many
 _ACKNOWLEDGED_WITHIN: Final = 120.0  # seconds; one is enough on an idle machine
+_PAUSE: Final = 0.05  # seconds after a connection that broke: a service that starts needs the processor, too
 SECRET: Final = "geheim-sturm"
 ACCOUNTS: Final = [VaultAccount(person, SECRET) for person in (*PEOPLE, HELD)]
 SETTINGS: Final = SimulatorSettings(
@@ -181,6 +182,7 @@ class Traffic:
                         left = None if left is None else left - 1
             except (OSError, aiosmtplib.SMTPException) as error:
                 self.reckoning.refused.append(repr(error))
+                await asyncio.sleep(_PAUSE)
 
     async def _submit_one(self, client: aiosmtplib.SMTP) -> None:
         self._numbers += 1

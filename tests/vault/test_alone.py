@@ -38,7 +38,7 @@ def test_all_tests_of_the_vault_pass_where_senderproxy_cannot_be_imported(tmp_pa
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1200,  # seconds; twenty on an idle machine
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:]

@@ -35,6 +35,17 @@ from senderproxy.routing.account import AccessToken, Account
 from tests.fakes.http_server import Behaviour, HttpServer, Received, answer, http_server, silence
 from tests.fakes.still_clock import StillClock
 
+FILE_SECONDS = 60.0  # for a call of the grant file: a busy disk may need seconds for a sync
+
+
+class PatientTokens(LateTokens):
+    """They wait that long for the grant file."""
+
+    def _make(self) -> VaultTokens:
+        made = super()._make()
+        made._local._file_seconds = FILE_SECONDS
+        return made
+
 
 def tokens_answer(access: str, refresh: str = "", lifetime: object = 3600) -> Behaviour:
     entry: dict[str, Any] = {"access_token": access, "token_type": "Bearer", "expires_in": lifetime}
@@ -98,7 +109,8 @@ class Office:
 
     def again(self) -> VaultTokens:
         """The tokens of another process, which has nothing in memory."""
-        return VaultTokens(VaultAccounts.open(self.path, self.key), self.http, self.clock, self.path)
+        accounts = VaultAccounts.open(self.path, self.key)
+        return VaultTokens(accounts, self.http, self.clock, self.path, file_seconds=FILE_SECONDS)
 
 
 @asynccontextmanager
@@ -111,7 +123,7 @@ async def an_office(folder: Path, *behaviours: Behaviour, flow: Flow = Flow.CONS
         server.behaviours = list(behaviours) or [tokens_answer("geheim-a1")]
         clock = StillClock()
         http, accounts = HttpClient(clock, {}), VaultAccounts.open(path, key)
-        office = Office(path, key, server, clock, http, accounts, LateTokens(accounts, http, clock, path))
+        office = Office(path, key, server, clock, http, accounts, PatientTokens(accounts, http, clock, path))
         with AccountEditor.open(path, key) as editor:
             editor.put_record(new_grant_key(()))
             editor.put_record(to_record(office.application(flow)))
@@ -353,7 +365,7 @@ async def test_other_unlocks_of_the_vault_open_the_same_grant_file(tmp_path: Pat
         vault_admin.rekey(office.path, other, [], ["key-file"])
         accounts = VaultAccounts.open(office.path, other)
         assert accounts.grant_keys()[1:] == before
-        later = VaultTokens(accounts, office.http, office.clock, office.path)
+        later = VaultTokens(accounts, office.http, office.clock, office.path, file_seconds=FILE_SECONDS)
         found = await later.token(office.account("anna"))
         assert isinstance(found, AccessToken)
         assert [sent["refresh_token"] for sent in office.sent()] == ["geheim-r0", "geheim-r1"]
@@ -400,7 +412,9 @@ async def test_a_token_that_the_disk_refused_is_stored_when_it_allows_it_and_at_
     async with an_office(tmp_path, *answers) as office, asyncio.timeout(30):
         assert office.accounts.check()
         GrantFile.open(grant_file_of(office.path), office.accounts.grant_keys()).close()
-        tokens = VaultTokens(office.accounts, office.http, office.clock, office.path, save_again=0.01)
+        tokens = VaultTokens(
+            office.accounts, office.http, office.clock, office.path, file_seconds=FILE_SECONDS, save_again=0.01
+        )
         with monkeypatch.context() as patched, caplog.at_level(logging.INFO):
             patched.setattr(os, "fsync", no_space)
             assert isinstance(await tokens.token(office.account("anna")), AccessToken)
@@ -409,7 +423,9 @@ async def test_a_token_that_the_disk_refused_is_stored_when_it_allows_it_and_at_
                 await asyncio.sleep(0.01)
         assert len(events(caplog, "grant_not_stored")) == 1
         await tokens.close(10)
-        late = VaultTokens(office.accounts, office.http, office.clock, office.path, save_again=3600)
+        late = VaultTokens(
+            office.accounts, office.http, office.clock, office.path, file_seconds=FILE_SECONDS, save_again=3600
+        )
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", no_space)
             assert isinstance(await late.token(office.account("bert")), AccessToken)
@@ -445,7 +461,7 @@ async def test_a_disk_that_hangs_delays_no_login_for_long(
             assert await asyncio.to_thread(begun.wait, 20)
             assert not office.server.requests
             release.set()
-            tokens._local._file_seconds = 30.0  # a call that does not hang has its time on a busy machine, too
+            tokens._local._file_seconds = FILE_SECONDS  # a call that does not hang has its time on a busy machine, too
             office.clock.passed += 301
             while isinstance(await tokens.token(office.account("anna")), NoToken):
                 office.clock.passed += 301
@@ -461,7 +477,7 @@ async def test_a_disk_that_hangs_delays_no_login_for_long(
             assert "does not respond" in found.reply.text
             await tokens.token(office.account("anna"))  # with the token in hand
             assert not events(caplog, "grants_stored")
-            tokens._local._file_seconds = 30.0
+            tokens._local._file_seconds = FILE_SECONDS
             release.set()
             while not events(caplog, "grants_stored"):
                 await asyncio.sleep(0.01)

@@ -27,7 +27,14 @@ from tests.fakes.http_server import Received, answer, silence
 from tests.fakes.still_clock import StillClock
 from tests.peers.packages import POSTGRESQL
 from tests.peers.process import why_not_here
-from tests.senderproxy.accounts.test_access_tokens import Office, an_office, events, refusal, tokens_answer
+from tests.senderproxy.accounts.test_access_tokens import (
+    FILE_SECONDS,
+    Office,
+    an_office,
+    events,
+    refusal,
+    tokens_answer,
+)
 from tests.senderproxy.spool.postgresql.open_spool import Databases, joined, running_databases
 from tests.senderproxy.spool.postgresql.test_instances import hush, until, vanish
 
@@ -103,7 +110,8 @@ class Instances:
         accounts = VaultAccounts.open(self.office.path, self.office.key)
         folder = self.office.path.parent / f"machine-{spool.instance.number}"
         folder.mkdir()
-        tokens = VaultTokens(accounts, self.office.http, self.office.clock, folder / "accounts.vault")
+        path = folder / "accounts.vault"
+        tokens = VaultTokens(accounts, self.office.http, self.office.clock, path, file_seconds=FILE_SECONDS)
 
         def shared(accounts: VaultAccounts, local: LocalRefreshTokens, clock: Clock) -> SharedRefreshTokens:
             return SharedRefreshTokens(accounts, local, clock, again=again)
