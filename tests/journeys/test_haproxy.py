@@ -17,6 +17,7 @@ from tests.peers.bench import Bench
 from tests.peers.clients import swaks
 from tests.peers.haproxy import running_haproxy
 from tests.peers.letters import Letter
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import DOVECOT, HAPROXY, POSTFIX
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
@@ -47,7 +48,7 @@ class BehindHaproxy(Senderproxy):
 @contextlib.contextmanager
 def client(port: int, host: str = CLIENT) -> Iterator[smtplib.SMTP]:
     """A greeted client from that address."""
-    with smtplib.SMTP(LOOPBACK, port, "client.office.test", timeout=60, source_address=(host, 0)) as greeted:
+    with MailClient(LOOPBACK, port, "client.office.test", timeout=60, source_address=(host, 0)) as greeted:
         greeted.ehlo()
         yield greeted
 

@@ -87,6 +87,21 @@ class ReservedPort:
         self._holder.close()
 
 
+_held: Final[list[ReservedPort]] = []
+
+
+def free_port() -> int:
+    """A loopback port that nobody else on this machine is given until `give_back_ports`, at the end of the test."""
+    _held.append(ReservedPort())
+    return _held[-1].number
+
+
+def give_back_ports() -> None:
+    """Release all ports of `free_port`."""
+    while _held:
+        _held.pop().release()
+
+
 @contextlib.contextmanager
 def reserved_ports(count: int) -> Iterator[list[int]]:
     """Hold that many ports for the length of the block."""

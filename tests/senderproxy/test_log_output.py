@@ -146,7 +146,7 @@ def test_lines_that_come_together_are_one_write_within_ten_milliseconds() -> Non
             stderr=theirs.fileno(),
         )
         theirs.close()
-        ours.settimeout(20)
+        ours.settimeout(60)
         try:
             batches = [ours.recv(1 << 20)]
             while len(numbers(b"".join(batches))) < 50:

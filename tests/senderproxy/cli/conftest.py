@@ -23,7 +23,7 @@ from senderproxy.control.server import ControlServer, Handler
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
-from tests.peers.process import ReservedPort
+from tests.peers.process import give_back_ports
 
 DEADLINE = 60.0
 PASSWORDS = {
@@ -108,21 +108,10 @@ control_socket = "control.sock"
         assert added.code == 0, added.err
 
 
-_held: list[ReservedPort] = []
-
-
-def free_port() -> int:
-    """A port of loopback that no other program is given until the end of the test."""
-    _held.append(ReservedPort())
-    return _held[-1].number
-
-
 @pytest.fixture(autouse=True)
 def _ports_are_given_back() -> Iterator[None]:
     yield
-    for port in _held:
-        port.release()
-    _held.clear()
+    give_back_ports()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 
-_QUIET: Final = 5  # seconds without output, after which a key is typed again
+_QUIET: Final = 5  # seconds without output, after which a further key is typed
 # Runs a command on a terminal of its own, with our pipe as the keyboard and the screen.
 # A runner in the background ignores SIGINT, and a child inherits that: the terminal restores it for Ctrl-C.
 _TERMINAL = (
@@ -53,17 +53,18 @@ class Terminal:
         self.process.stdin.flush()
 
     def interrupt(self) -> int:
-        """Type Ctrl-C until the command ends; the exit code.
+        """Type Ctrl-C, and then Enter until the command ends; the exit code.
 
-        A signal between the prompt and the read of the answer is noticed at the next key only.
+        A signal between the prompt and the read of the answer is noticed at the next key only. A second Ctrl-C could
+        come while the command ends because of the first one.
         """
-        return self._end(b"\x03")
+        return self._end(b"\x03", b"\n")
 
     def end(self, seconds: float = DEADLINE) -> int:
         """Read to the end; the exit code."""
-        return self._end(b"", seconds)
+        return self._end(b"", b"", seconds)
 
-    def _end(self, keys: bytes, seconds: float = DEADLINE) -> int:
+    def _end(self, keys: bytes, further: bytes, seconds: float = DEADLINE) -> int:
         assert self.process.stdout is not None
         assert self.process.stdin is not None
         deadline, is_open = time.monotonic() + seconds, True
@@ -72,6 +73,7 @@ class Terminal:
             with suppress(BrokenPipeError):
                 self.process.stdin.write(keys)
                 self.process.stdin.flush()
+            keys = further
             while select.select([self.process.stdout], [], [], _QUIET)[0]:
                 block = os.read(self.process.stdout.fileno(), 4096)
                 self._show(block)

@@ -21,7 +21,8 @@ from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
 from senderproxy.spool.sqlite.spool_folder import SpoolFolder
 from senderproxy.tracking.timeline import format_time
-from tests.senderproxy.cli.conftest import Office, free_port, service_status
+from tests.peers.process import free_port, private_folder
+from tests.senderproxy.cli.conftest import Office, service_status
 from tests.senderproxy.cli.waiting import QUEUE, fill
 from vault import Vault
 
@@ -266,9 +267,7 @@ def test_an_account_that_the_service_suspended_is_one_finding_and_is_not_tried(o
 
 
 def test_a_provider_that_cannot_be_reached_is_one_finding_for_all_its_accounts(office: Office) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "tls"')
+    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {free_port()}\nsecurity = "tls"')
     for number in range(8):
         office.add(f"konto{number}@firma.example", provider="dead")
     found = office.type("check")
@@ -289,9 +288,7 @@ def test_no_more_than_three_wrong_passwords_are_tried_at_one_provider(office: Of
 
 @pytest.mark.parametrize("severity", [Severity.WARNING, Severity.ERROR])
 def test_a_provider_without_a_session_is_one_finding_of_service_and_check(office: Office, severity: Severity) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {port}\nsecurity = "tls"')
+    office.write_config(f'[providers.dead]\nhost = "127.0.0.1"\nport = {free_port()}\nsecurity = "tls"')
     for number in range(40):
         office.add(f"konto{number}@firma.example", provider="dead")
     condition = Condition(ConditionKey.NO_SESSION, "dead", severity, SINCE, "There is no session.", "verify")
@@ -372,29 +369,28 @@ def test_a_spool_in_use_is_named_with_its_process(office: Office) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_root_sees_the_files_that_only_root_can_read(
-    office: Office, served: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    office: Office, served: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = pwd.getpwnam("nobody")
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: user)
     monkeypatch.setattr(check, "SYSTEM_CONFIG", office.config)
-    authority = tmp_path / "live" / "authority.pem"
-    authority.parent.mkdir()
-    authority.write_bytes(office.simulator.ca_file.read_bytes())
-    office.write_config(f'[providers.own]\nhost = "127.0.0.1"\nca_file = "{authority}"')
-    for folder in (authority.parent, *authority.parent.parents[:-2]):
-        folder.chmod(0o755)
+    with private_folder("check") as folder:  # pytest closes its own to others, also when another run of it begins
+        authority = folder / "authority.pem"
+        authority.write_bytes(office.simulator.ca_file.read_bytes())
+        authority.chmod(0o644)
+        office.write_config(f'[providers.own]\nhost = "127.0.0.1"\nca_file = "{authority}"')
 
-    def blocked() -> list[str]:
-        found = office.type("check", "--offline", "--json").json
-        return [one["hint"] for one in found if "cannot read it" in one["words"] and one["what"] == str(authority)]
+        def blocked() -> list[str]:
+            found = office.type("check", "--offline", "--json").json
+            return [one["hint"] for one in found if "cannot read it" in one["words"] and one["what"] == str(authority)]
 
-    assert blocked() == []
-    authority.chmod(0o640)
-    assert blocked() == [f"Give access to {authority}: setfacl -m u:senderproxy:rX {authority}"]
-    os.chown(authority, 0, user.pw_gid)
-    assert blocked() == []
-    authority.parent.chmod(0o700)
-    assert blocked() == [f"Give access to {authority.parent}: setfacl -m u:senderproxy:rX {authority.parent}"]
+        assert blocked() == []
+        authority.chmod(0o640)
+        assert blocked() == [f"Give access to {authority}: setfacl -m u:senderproxy:rX {authority}"]
+        os.chown(authority, 0, user.pw_gid)
+        assert blocked() == []
+        folder.chmod(0o700)
+        assert blocked() == [f"Give access to {folder}: setfacl -m u:senderproxy:rX {folder}"]
 
 
 # ---- addresses ----
@@ -407,8 +403,7 @@ def test_a_port_below_1024_needs_the_capability_of_the_unit_whoever_asks(
     monkeypatch.setattr(check_addresses, "_first_unprivileged", lambda: 65536)
     monkeypatch.setattr(check_addresses, "SYSTEM_CONFIG", office.config)
     monkeypatch.setattr(check_addresses, "_unit", lambda: unit)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     office.write_config(listener=f'address = "127.0.0.1:{port}"')
     refused = office.type("check", "--offline")
     assert f"the service's user may not listen on 127.0.0.1:{port}" in refused.out

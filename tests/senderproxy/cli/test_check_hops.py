@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from senderproxy.log_events import Severity
 from senderproxy.monitoring.record import Condition, ConditionKey, condition_entry
-from tests.senderproxy.cli.conftest import Office, free_port, service_status
+from tests.peers.process import free_port
+from tests.senderproxy.cli.conftest import Office, service_status
 
 SINCE = datetime(2026, 9, 24, 6, 0, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from senderproxy.cli.drain import QUIET, QuietTime
 from tests.fakes.still_clock import StillClock
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 from tests.senderproxy.cli.test_service import running
-from tests.senderproxy.cli.waiting import QUEUE, fill
+from tests.senderproxy.cli.waiting import NO_DELAY_REPORTS, QUEUE, fill
 from tests.senderproxy.wire.test_proxy_header import v2
 
 PROXIED = 'address = "127.0.0.1:0"\nproxy_from = ["127.0.0.1"]\nallow = ["192.168.1.0/24"]'
@@ -28,7 +28,7 @@ CHECK = v2(0x20, 0x00, b"")
 @pytest.fixture
 def proxied(office: Office) -> Office:
     office.add("anna@firma.example")
-    office.write_config(listener=PROXIED)
+    office.write_config(NO_DELAY_REPORTS, listener=PROXIED)
     return office
 
 

@@ -7,7 +7,8 @@ from keyring.errors import PasswordDeleteError
 
 from senderproxy.accounts.passphrases import SHORTEST, passphrase_problem
 from senderproxy.accounts.unlock import starts_alone
-from tests.senderproxy.cli.conftest import Office, free_port
+from tests.peers.process import free_port
+from tests.senderproxy.cli.conftest import Office
 from tests.senderproxy.cli.pseudo_terminal import at_terminal
 from tests.senderproxy.cli.test_setup import options
 

@@ -15,12 +15,13 @@ from senderproxy.simulator.faults import Fault, FaultStage, Silence
 from senderproxy.tracking.record import Lane
 from tests.senderproxy.cli.conftest import DEADLINE, Office
 from tests.senderproxy.cli.test_service import running
-from tests.senderproxy.cli.waiting import GONE, LATER, QUEUE, fill, many
+from tests.senderproxy.cli.waiting import GONE, LATER, NO_DELAY_REPORTS, QUEUE, fill, many
 
 
 @pytest.fixture
 def stopped(office: Office) -> Office:
     """Three messages in the queue, one delivered, and no service."""
+    office.write_config(NO_DELAY_REPORTS)
     office.add("anna@firma.example", "--id", "anna")
     office.add("bert@firma.example", "--id", "bert")
     fill(office.folder / "spool", *QUEUE, GONE)
@@ -389,7 +390,7 @@ def test_messages_of_a_suspended_account_are_shown_as_blocked(stopped: Office) -
 
 @pytest.mark.slow
 def test_a_message_in_an_attempt_is_shown_and_not_changed(stopped: Office) -> None:
-    stopped.write_config("stop_seconds = 0")
+    stopped.write_config(f"stop_seconds = 0\n{NO_DELAY_REPORTS}")
     stopped.simulator.script.add(Fault(FaultStage.MAIL, Silence()))
     with running(stopped):
         assert stopped.type("queue", "retry", "Old234567890").code == 0

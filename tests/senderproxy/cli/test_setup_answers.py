@@ -341,7 +341,9 @@ _ANSWERS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(first=_ANSWERS, second=_ANSWERS)
 def test_after_any_answers_the_same_answers_change_nothing(
     place: Place, first: dict[str, Any], second: dict[str, Any]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.senderproxy.cli.conftest import Office, free_port, service_status
+from tests.peers.process import free_port
+from tests.senderproxy.cli.conftest import Office, service_status
 from tests.senderproxy.cli.pseudo_terminal import Terminal, at_terminal
 
 pytestmark = pytest.mark.slow

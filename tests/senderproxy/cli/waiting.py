@@ -25,6 +25,8 @@ ANNA, BERT, CARL, DORA = (
 )
 NOW = datetime.now(UTC)  # the import; the tests may run an hour later
 LATER = timedelta(hours=2)  # no test takes so long
+# For a service that runs: the messages are old enough for a report on their delay, half a minute after its start.
+NO_DELAY_REPORTS = "[spool]\nreport_delay_hours = 0\n"
 GREY = reply(450, "4.2.0", "Greylisted, please come again")
 WAITING = RecipientState(RecipientStatus.WAITING, LATER, 2, GREY)
 HELD = RecipientState(RecipientStatus.HELD, None, 3, None, "ValueError, 3 times in a row")

@@ -20,6 +20,7 @@ from senderproxy.translation import current_language, language, ngettext
 from tests.fakes.memory_spool import MemorySpool
 from tests.fakes.no_reports import no_reports
 from tests.fakes.still_clock import StillClock
+from tests.peers.process import private_folder
 
 
 async def _greet(request: Request) -> Answer:
@@ -269,21 +270,19 @@ async def test_the_socket_has_mode_0660_and_is_removed_at_the_stop(tmp_path: Pat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-async def test_another_user_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o711)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    async with _serving(tmp_path / "s"):
-        (tmp_path / "s").chmod(0o666)
-        script = (
-            "import os,socket,sys;os.setuid(65534);c=socket.socket(socket.AF_UNIX);c.connect(sys.argv[1]);"
-            'c.sendall(b\'{"do":"status","name":"x"}\\n\');print(c.recv(999).decode())'
-        )
-        process = await asyncio.create_subprocess_exec(
-            "/usr/bin/python3", "-c", script, str(tmp_path / "s"), stdout=asyncio.subprocess.PIPE
-        )
-        out, _ = await process.communicate()
-        assert b"Only root" in out
+async def test_another_user_is_refused() -> None:
+    with private_folder("control") as folder:  # pytest closes its own to others, also when another run of it begins
+        async with _serving(folder / "s"):
+            (folder / "s").chmod(0o666)
+            script = (
+                "import os,socket,sys;os.setuid(65534);c=socket.socket(socket.AF_UNIX);c.connect(sys.argv[1]);"
+                'c.sendall(b\'{"do":"status","name":"x"}\\n\');print(c.recv(999).decode())'
+            )
+            process = await asyncio.create_subprocess_exec(
+                "/usr/bin/python3", "-c", script, str(folder / "s"), stdout=asyncio.subprocess.PIPE
+            )
+            out, _ = await process.communicate()
+            assert b"Only root" in out
 
 
 def test_the_table_has_each_verb_of_the_queue_and_no_other() -> None:

@@ -81,7 +81,7 @@ class Office:
                     {"address": "127.0.0.1:0"},
                     {"name": "devices", "address": "127.0.0.1:0", "mode": "queue"},
                 ],
-                "delivery": {"connect_seconds": 5},
+                "delivery": {"connect_seconds": 30},
                 "alerts": {"to": list(TO), "language": "en", **alerts},
                 "providers": {
                     name: {

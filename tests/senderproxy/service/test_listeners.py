@@ -24,7 +24,7 @@ from senderproxy.listener.server import Listener
 from senderproxy.service import descriptors
 from senderproxy.service.listeners import Listeners
 from tests.fakes.recording_intake import RecordingIntake
-from tests.peers.process import ReservedPort
+from tests.peers.process import free_port, give_back_ports
 from tests.senderproxy.listener.smtp_client import HOSTNAME, MESSAGE, SmtpClient, until
 from tests.senderproxy.wire.test_proxy_header import tcp4, v2
 
@@ -43,20 +43,10 @@ def config(*listeners: dict[str, Any], stop_seconds: float = 30, **more: Any) ->
     )
 
 
-_HELD: list[ReservedPort] = []
-
-
-def free_port() -> int:
-    """A port that no other process gets until the end of the test."""
-    _HELD.append(ReservedPort())
-    return _HELD[-1].number
-
-
 @pytest.fixture(autouse=True)
 def _ports_are_given_back() -> Iterator[None]:
     yield
-    while _HELD:
-        _HELD.pop().release()
+    give_back_ports()
 
 
 def listener_on(port: int, **changed: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from senderproxy.metrics.series import SERIES
 from senderproxy.monitoring.record import ConditionKey
 from senderproxy.routing.account import Account
 from senderproxy.service.metrics import ServiceMetrics
+from tests.peers.process import reserved_ports
 
 DEADLINE = 60.0
 
@@ -227,20 +228,21 @@ async def test_an_id_with_an_address_is_shown_if_it_is_wanted_and_translated_by_
 
 
 async def test_a_reload_opens_another_address_and_closes_the_old_one(office: Office) -> None:
-    async with office.running(listen="127.0.0.1:0") as service:
-        metrics = metrics_of(service)
-        before = metrics.address
-        assert before is not None
-        office.loaded = office.config(listen=f"unix:{office.folder / 'metrics.sock'}")
-        await service.reload()
-        assert metrics.address == f"unix:{office.folder / 'metrics.sock'}"
-        with pytest.raises(ConnectionRefusedError):
-            await scrape(before)
-        office.loaded = office.config(listen="127.0.0.2:0")
-        await service.reload()
-        assert metrics.address is not None
-        assert metrics.address.startswith("127.0.0.2:")
-        assert not (office.folder / "metrics.sock").exists()
+    with reserved_ports(1) as [port]:  # nobody else listens on it after the reload
+        before = f"127.0.0.1:{port}"
+        async with office.running(listen=before) as service:
+            metrics = metrics_of(service)
+            assert metrics.address == before
+            office.loaded = office.config(listen=f"unix:{office.folder / 'metrics.sock'}")
+            await service.reload()
+            assert metrics.address == f"unix:{office.folder / 'metrics.sock'}"
+            with pytest.raises(ConnectionRefusedError):
+                await scrape(before)
+            office.loaded = office.config(listen="127.0.0.2:0")
+            await service.reload()
+            assert metrics.address is not None
+            assert metrics.address.startswith("127.0.0.2:")
+            assert not (office.folder / "metrics.sock").exists()
 
 
 async def test_a_reload_with_an_address_in_use_is_refused_and_the_old_one_stays(office: Office) -> None:
@@ -259,8 +261,7 @@ async def test_an_address_in_use_at_the_start_is_a_condition_until_it_is_free(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("senderproxy.service.metrics._REOPEN", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    with reserved_ports(1) as [port], socket.create_server(("127.0.0.1", port)) as other:
         async with office.running(listen=f"127.0.0.1:{port}") as service:
             conditions = [one for one in await service._conditions.ask() if one.key is ConditionKey.METRICS_UNAVAILABLE]
             assert f"sport = :{port}" in conditions[0].hint

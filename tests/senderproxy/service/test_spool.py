@@ -56,7 +56,7 @@ async def maintain(service: ServiceSpool) -> None:
     """One step of the housekeeping, with the cleanup that it began."""
     await service.maintain()
     if service._cleanup is not None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await service._cleanup
 
 

@@ -140,6 +140,13 @@ async def test_what_cannot_be_added_is_said_in_plain_words_and_changes_nothing(
         assert (tmp_path / "accounts.vault").read_bytes() == before
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page tries again until a disk that is busy with other tests has saved the change of the command line."""
+    monkeypatch.setattr("senderproxy.service.page_accounts._PAUSES", (0.05,) * 800)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_a_change_of_the_command_line_meanwhile_stays(tmp_path: Path) -> None:
     async with page_office(tmp_path, role="accounts") as office, browser(office, Role.ACCOUNTS) as client:
         with editor_of(tmp_path) as editor:  # a command is at work when the page wants to save
@@ -154,6 +161,7 @@ async def test_a_change_of_the_command_line_meanwhile_stays(tmp_path: Path) -> N
         assert "erika" in (await client.get("/accounts")).text
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_login_that_was_changed_meanwhile_is_tried_again(tmp_path: Path) -> None:
     async with page_office(tmp_path, role="accounts") as office, browser(office, Role.ACCOUNTS) as client:
         with editor_of(tmp_path) as editor:
