@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason is not None, reason=st
 DEADLY = Letter("bert@firma.test", ("deadly@kunde.test",), "deadly@desk.office.test")
 
 
+def in_progress_at_deaths(relay: Senderproxy) -> list[int]:
+    """The number of messages that were in progress at each death."""
+    return [int(count) for count in re.findall(r"tried first, one by one messages=(\d+)", relay.log())]
+
+
 def test_a_message_that_kills_the_process_three_times_is_held_and_the_others_arrive(bench: Bench) -> None:
     people = office_under(Rule.DOMAIN)
     provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
@@ -39,13 +45,18 @@ def test_a_message_that_kills_the_process_three_times_is_held_and_the_others_arr
         with contextlib.suppress(PeerFailed):  # it may die of the message before it is ready
             relay.start()
     wait_until(lambda: not relay.queue()["waiting"], "everything else is delivered", 120, peer=relay)
-    assert relay.queue()["held"] == 1
-    [held] = json.loads(relay.command("queue", "list", "--held", "--json"))
-    assert held["reverse_path"] == DEADLY.author
-    [state] = held["recipients"]
-    assert state["why"].startswith("senderproxy itself crashed, 3 times in a row")
+    listed = json.loads(relay.command("queue", "list", "--held", "--json"))
+    held = {
+        state["address"]: (entry["reverse_path"], state["why"]) for entry in listed for state in entry["recipients"]
+    }
+    reverse_path, why = held[DEADLY.recipients[0]]
+    assert reverse_path == DEADLY.author
+    assert why.startswith("senderproxy itself crashed, 3 times in a row")
+    # Beside it, usually nothing: a letter whose attempts take more than two seconds may be in progress at each death.
+    assert len(held) <= in_progress_at_deaths(relay)[-1]
     arrived = copies(provider.received())
-    assert set(arrived) == {(letter.message_id, letter.recipients[0]) for letter in letters}
+    others = {(letter.message_id, letter.recipients[0]) for letter in letters}
+    assert {(message_id, to) for message_id, to in others if to not in held} <= set(arrived) <= others
     assert max(arrived.values()) <= 1 + 3  # what was under way at a death may go once more; it died three times
     assert relay.log().count('previous process crashed cause="Fatal Python error: Aborted; File ') == 3
     told = relay.command("track", "--from", DEADLY.author, "--to", DEADLY.recipients[0])

@@ -45,7 +45,7 @@ def test_many_messages_share_a_connection(bench: Bench) -> None:
     office = bench.start(PostfixOffice(inner.port, ["firma.test"]))
     hand_in(office.port, letters_from([ANNA.login], 20))
     inner.wait_until(lambda: len(inner.mailbox()) == 20, "twenty letters")
-    assert office.most_messages_over_one_connection() > 1
+    office.wait_until(lambda: office.most_messages_over_one_connection() > 1, "several over one connection")
 
 
 def test_what_cannot_be_sent_waits_with_its_reason_and_goes_when_pushed(bench: Bench) -> None:
@@ -84,9 +84,8 @@ def test_exim_sends_its_queue_over_one_connection_and_returns_what_is_refused(be
         assert exim.queue() == []
     sink.wait_until(lambda: len(sink.mailbox()) == 5, "five letters")
     assert {mail.header("Message-ID") for mail in sink.mailbox()} == {f"<{letter.message_id}>" for letter in letters}
-    assert (
-        len(sink.lines_written(r"smtpd\[.*connect from", 4)) == 4
-    )  # greeted once when it started, once for the queue run
+    # an asterisk behind the address: the message went over an open connection
+    assert len(exim.log_lines(r"=> .* H=127\.0\.0\.1 \[127\.0\.0\.1\]\*")) == 4
 
 
 def test_exim_brings_bounces_home(bench: Bench) -> None:
