@@ -33,7 +33,7 @@ from tests.peers.packages import PROJECT
 from tests.peers.process import LOOPBACK, Program, private_folder, reserved_ports
 
 _PROVIDER: Final = "prov"
-_COMMAND_SECONDS: Final = 60.0
+_COMMAND_SECONDS: Final = 240.0  # one that asks name servers waits for those that do not answer
 
 
 @dataclass(slots=True)
