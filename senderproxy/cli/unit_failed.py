@@ -18,6 +18,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from senderproxy.translation import _
 CREDENTIAL: Final = "senderproxy-alert"
 _INTERVAL: Final = timedelta(hours=1)  # between two alerts about one unit
 _SECONDS: Final = 30.0  # for each step of the SMTP session, and for journalctl
+_JOURNAL_SECONDS: Final = 10.0  # for a journal that is behind; usually it is not
+_LOOK_AGAIN: Final = 0.1  # seconds between two looks at it
 _LIMIT: Final = 64 * 1024  # octets of the credential and of the state
 _UNIT: Final = re.compile(r"[A-Za-z0-9:_.@\\-]{1,255}")
 _PORTS: Final = {"tls": 465, "starttls": 587}
@@ -103,7 +106,7 @@ def report(unit: str, environment: Mapping[str, str], clock: Clock) -> int:
         now,
         environment.get("MONITOR_SERVICE_RESULT", ""),
         environment.get("MONITOR_EXIT_STATUS", ""),
-        _log_of(unit),
+        _log_of(unit, environment.get("INVOCATION_ID", ""), clock),
         suppressed,
     )
     _send(ways, failure, clock)
@@ -250,14 +253,24 @@ def _invalid(why: str) -> InvalidFile:
 # ---- log and state ----
 
 
-def _log_of(unit: str) -> list[str]:
-    words = ["journalctl", f"--unit={unit}", f"--lines={LINES}", "--output=short-iso", "--no-hostname"]
+def _log_of(unit: str, invocation: str, clock: Clock) -> list[str]:
+    """The last lines of the unit. `invocation`: of this process by systemd; empty if another program has started it.
+
+    The journal stores the lines of systemd in their order, a moment later: with the start of this process it has the
+    reason why systemd has given the unit up.
+    """
+    end = clock.monotonic() + _JOURNAL_SECONDS
     try:
-        done = subprocess.run(  # noqa: S603  a fixed program, without a shell
-            [*words, "--quiet", "--no-pager"], capture_output=True, check=False, timeout=_SECONDS
-        )
+        while invocation and not _journal(f"INVOCATION_ID={invocation}", "--lines=1") and clock.monotonic() < end:
+            time.sleep(_LOOK_AGAIN)
+        return _journal(f"--unit={unit}", f"--lines={LINES}", "--output=short-iso", "--no-hostname")
     except (OSError, subprocess.TimeoutExpired):
         return [_("The log cannot be read: journalctl failed.")]
+
+
+def _journal(*words: str) -> list[str]:
+    command = ["journalctl", *words, "--quiet", "--no-pager"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=_SECONDS)  # noqa: S603  a fixed program, without a shell
     return done.stdout.decode("utf-8", "replace").splitlines()
 
 

@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Final
 
+from tests.peers.mail_client import MailClient
+
 LOOPBACK: Final = "127.0.0.1"
-_REPLY_SECONDS: Final = 30.0
+_REPLY_SECONDS: Final = 90.0
 _COMPLETE: Final = re.compile(rb"(?:^|\n)\d\d\d(?: [^\n]*)?\r\n\Z")
 
 
@@ -107,7 +109,7 @@ def start_tls(port: int, version: str, ciphers: str) -> str:
         context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     context.set_ciphers(ciphers)
     try:
-        with smtplib.SMTP(LOOPBACK, port, timeout=_REPLY_SECONDS) as client:
+        with MailClient(LOOPBACK, port, timeout=_REPLY_SECONDS) as client:
             client.starttls(context=context)
             sock = client.sock
             return f"secured {sock.version() if isinstance(sock, ssl.SSLSocket) else None}"

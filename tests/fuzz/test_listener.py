@@ -15,7 +15,7 @@ from tests.fakes.recording_intake import RecordingIntake
 from tests.fuzz.profile import fuzzed
 from tests.senderproxy.listener.smtp_client import SmtpClient, lint, listening
 
-TIMEOUTS = ListenerTimeouts(idle=5, before_mail=5, block=5, linger=0.05)
+TIMEOUTS = ListenerTimeouts(idle=60, before_mail=60, block=60, linger=0.05)
 SCANNER = ClientSettings(user="a", password=hash_password("geheim-fuzz"))
 
 LINES = st.sampled_from(

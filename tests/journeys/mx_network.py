@@ -5,7 +5,6 @@ server is at the port that every program asks. Everything is on the loopback dev
 """
 
 import contextlib
-import smtplib
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from senderproxy.control.protocol import Verb, new_request
 from senderproxy.errors import SenderproxyError
 from tests.peers.exchanger import PostfixExchanger
 from tests.peers.letters import Letter
+from tests.peers.mail_client import MailClient
 from tests.peers.name_server import NameServer
 from tests.peers.process import LOOPBACK
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
@@ -85,7 +85,7 @@ ca_file = "{self.provider.authority.ca_file}"
         """Hand in one message; the reply to its end, or the refusal."""
         self.sent += 1
         letter = Letter(ANNA.login, recipients, f"{self.sent}@firma.example")
-        with smtplib.SMTP(LOOPBACK, self.proxy.port, local_hostname="desk.office.test", timeout=60) as client:
+        with MailClient(LOOPBACK, self.proxy.port, local_hostname="desk.office.test", timeout=60) as client:
             client.ehlo()
             client.mail(letter.author, ["BODY=8BITMIME"])
             for recipient in recipients:

@@ -21,7 +21,7 @@ def devices(port: int) -> str:
     return f'\n[[listeners]]\nname = "devices"\naddress = "{LOOPBACK}:{port}"\nmode = "queue"\n{SOON}'
 
 
-def wait_until_empty(relay: Senderproxy, seconds: float = 60) -> None:
+def wait_until_empty(relay: Senderproxy, seconds: float = 240) -> None:
     """Return when nothing waits or is held. `queue` counts when it is asked; `status` may be a second old."""
     wait_until(lambda: relay.command("queue") == "The queue is empty.\n", "the queue is empty", seconds, peer=relay)
 

@@ -78,7 +78,8 @@ def test_crashes_without_a_spool_repeat_no_alert() -> None:
 
             def has_noted_the_first() -> bool:
                 """Else the next process sends the news again, with the severity of then, and none is worse."""
-                facts = (proxy.folder / "alerts").read_text().splitlines()
+                noted = proxy.folder / "alerts"
+                facts = noted.read_text().splitlines() if noted.exists() else []
                 return any("service_crashed" in fact and '"alerted":"WARNING"' in fact for fact in facts)
 
             proxy.stop()

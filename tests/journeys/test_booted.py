@@ -1,6 +1,5 @@
 """The service on a machine that systemd has booted, installed as the handbook says: started, watched, stopped by systemd."""
 
-import smtplib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from tests.peers.bench import Bench
 from tests.peers.letters import hand_in, letters_from
 from tests.peers.load import CLIENTS, connections
 from tests.peers.machine import SOCKET, SOURCES, UNIT, Machine
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import LOOPBACK, wait_until, why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
@@ -195,7 +195,7 @@ def test_the_sandbox_is_in_force(office: Office) -> None:
     for path in ("/var/lib/senderproxy", "/run/senderproxy", "/tmp", "/var/tmp"):  # what it may write it cannot run
         assert {"rw", "noexec", "nosuid"} <= options[path]
     assert int(machine.run("cat", f"/proc/{pid}/limits").split("Max core file size")[1].split()[0]) == 0
-    with smtplib.SMTP(LOOPBACK, office.door) as client:
+    with MailClient(LOOPBACK, office.door) as client:
         assert client.ehlo()[0] == 250
 
 

@@ -1,7 +1,6 @@
 """Signed mail, held against three verifiers, after real servers have passed it on; and a domain's way to its key."""
 
 import asyncio
-import smtplib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from tests.journeys.test_watched_domains import MovedClock
 from tests.peers.bench import Bench
 from tests.peers.exim import Exim
 from tests.peers.letters import hand_over
+from tests.peers.mail_client import MailClient
 from tests.peers.office import PostfixOffice
 from tests.peers.process import wait_until, why_not_here
 from tests.senderproxy.dkim.signing import corpus, ring, signing_key, split, verified
@@ -196,7 +196,7 @@ class Office:
         text = "From: anna@firma.example\r\nTo: x@kunde.example\r\nSubject: Hallo\r\n\r\nGuten Tag\r\n"
 
         def submit() -> None:
-            with smtplib.SMTP(host, int(port), timeout=30) as client:
+            with MailClient(host, int(port), timeout=30) as client:
                 client.sendmail("anna@firma.example", ["x@kunde.example"], text)
 
         await asyncio.to_thread(submit)

@@ -1,12 +1,11 @@
 """Messages that a real Postfix takes from programs and devices, on their way through senderproxy to a provider."""
 
-import smtplib
-
 import pytest
 
 from tests.journeys.people import DOMAINS, office_under
 from tests.peers.bench import Bench
 from tests.peers.exim import Exim
+from tests.peers.mail_client import MailClient
 from tests.peers.office import PostfixOffice
 from tests.peers.packages import DOVECOT, EXIM, POSTFIX
 from tests.peers.process import LOOPBACK, why_not_here
@@ -38,7 +37,7 @@ def test_what_postfix_delivers_is_delivered_through_senderproxy(bench: Bench) ->
     provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
     relay = bench.start(Senderproxy.in_front_of(provider, people.accounts, implicit_tls=True))
     office = bench.start(PostfixOffice(relay.port, DOMAINS))
-    with smtplib.SMTP(LOOPBACK, office.port, local_hostname="desk.office.test", timeout=60) as client:
+    with MailClient(LOOPBACK, office.port, local_hostname="desk.office.test", timeout=60) as client:
         for name, recipient, parameters, header, _ in MESSAGES:
             content = header.format(id=name) + "\r\nGuten Tag\r\n"
             refused = client.sendmail(ANNA, [recipient], content.encode(), parameters)
@@ -60,7 +59,7 @@ def test_what_exim_delivers_is_delivered_through_senderproxy(bench: Bench) -> No
     provider = bench.start(PostfixProvider(people.mailboxes, people.rule))
     relay = bench.start(Senderproxy.in_front_of(provider, people.accounts, implicit_tls=True))
     exim = bench.start(Exim(relay.port, DOMAINS))
-    with smtplib.SMTP(LOOPBACK, exim.port, local_hostname="desk.office.test", timeout=60) as client:
+    with MailClient(LOOPBACK, exim.port, local_hostname="desk.office.test", timeout=60) as client:
         client.ehlo()
         for name, recipient, parameters, header, _ in messages:
             content = header.format(id=name) + "\r\nGuten Tag\r\n"

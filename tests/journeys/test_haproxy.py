@@ -1,7 +1,6 @@
 """Instances behind a real haproxy, configured as docs/proxy.md says."""
 
 import contextlib
-import json
 import smtplib
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from tests.peers.bench import Bench
 from tests.peers.clients import swaks
 from tests.peers.haproxy import running_haproxy
 from tests.peers.letters import Letter
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import DOVECOT, HAPROXY, POSTFIX
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
 from tests.peers.provider import PostfixProvider, Rule
@@ -48,7 +48,7 @@ class BehindHaproxy(Senderproxy):
 @contextlib.contextmanager
 def client(port: int, host: str = CLIENT) -> Iterator[smtplib.SMTP]:
     """A greeted client from that address."""
-    with smtplib.SMTP(LOOPBACK, port, "client.office.test", timeout=60, source_address=(host, 0)) as greeted:
+    with MailClient(LOOPBACK, port, "client.office.test", timeout=60, source_address=(host, 0)) as greeted:
         greeted.ehlo()
         yield greeted
 
@@ -78,7 +78,7 @@ def test_the_client_is_seen_through_haproxy_and_its_checks_are_not(bench: Bench,
         lines = [line for line in relay.log().splitlines() if not any(text in line for text in busy)]
         clients = [line for line in lines if "client" in line or "WARNING" in line]
         assert len(clients) == 2, clients
-        [listener] = json.loads(relay.command("status", "--json"))["listeners"]
+        [listener] = ask(relay.folder / "control", new_request(Verb.STATUS))["listeners"]
         assert (listener["connections"], listener["turned_away"]) == (2, 1)
 
 

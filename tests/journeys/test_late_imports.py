@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.journeys.test_service import REFUSED, RELOADED, office
+from tests.peers.mail_client import MailClient
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ async def test_a_ready_service_imports_nothing_of_ours(tmp_path: Path) -> None:
 
 
 def _send_with_an_umlaut_in_the_domain(port: int) -> None:
-    with smtplib.SMTP("127.0.0.1", port) as client, suppress(smtplib.SMTPDataError):
+    with MailClient("127.0.0.1", port) as client, suppress(smtplib.SMTPDataError):
         client.sendmail(
             "anna@firma.example", ["kunde@customer.example"], "From: <anna@bücher.example>\n\nHi\n".encode()
         )

@@ -50,7 +50,7 @@ OUTPUTS: Final = (
     ("queue", "list", "--json"),
     ("track", "--json"),
 )
-DEADLINE: Final = 60.0  # seconds
+DEADLINE: Final = 240.0  # seconds; a command waits up to 70 for a token of the service
 CONNECTED: Final = r"postfix/smtpd\[\d+\]: connect from"
 
 
@@ -166,8 +166,9 @@ def office(mechanisms: str = "plain login xoauth2 oauthbearer") -> Iterator[Plac
         assert server.seen().issued
         place.look_for_secrets(relay.log())
         for file in relay.folder.rglob("*"):
-            if file.is_file():
-                place.look_for_secrets(file.read_bytes().decode("latin-1"))
+            with contextlib.suppress(FileNotFoundError):  # the service has replaced or removed it meanwhile
+                if file.is_file():
+                    place.look_for_secrets(file.read_bytes().decode("latin-1"))
 
 
 def test_an_application_and_a_consent_send_through_a_real_smarthost_and_their_tokens_open_a_mailbox_by_imap() -> None:

@@ -40,7 +40,7 @@ def test_two_hundred_letters_of_twenty_people_each_arrive_once_on_the_right_logi
     office, _, provider = the_way(bench, people)
     letters = letters_from(AUTHORS, COUNT)
     hand_in(office.port, letters)
-    office.wait_until_nothing_waits(120)
+    office.wait_until_nothing_waits(400)
     provider.wait_until(lambda: len(provider.received()) >= COUNT, "every letter at the provider")
     received = provider.received()
     assert Counter(message_ids(received)) == Counter(letter.message_id for letter in letters)
@@ -146,6 +146,7 @@ def test_a_wrong_password_costs_one_failed_login_and_is_mended_without_a_restart
     office.flush()
     office.lines_written("status=deferred", 10)  # and now each of them a second time
     office.finish_work()
+    provider.wait_until(provider.failed_logins, "Dovecot has written of the refused login")
     assert provider.failed_logins() == [account.login]
     relay.set_password(account.id, account.password)
     office.flush()
@@ -209,7 +210,7 @@ def test_mail_on_its_way_when_senderproxy_stops_is_neither_lost_nor_doubled(benc
     relay.restart()
     office.finish_work()
     office.flush()
-    office.wait_until_nothing_waits(60)
+    office.wait_until_nothing_waits(240)
     provider.wait_until(lambda: len(provider.received()) >= len(letters), "every letter")
     assert Counter(message_ids(provider.received())) == Counter(letter.message_id for letter in letters)
 
@@ -224,7 +225,7 @@ def test_a_power_cut_of_senderproxy_loses_nothing(bench: Bench) -> None:
     office.finish_work()
     relay.start()
     office.flush()
-    office.wait_until_nothing_waits(60)
+    office.wait_until_nothing_waits(240)
     expected = {letter.message_id for letter in letters}
     provider.wait_until(lambda: set(message_ids(provider.received())) == expected, "every letter")
     # what the provider had taken a moment before, unheard by the office, may come twice (RFC 5321 section 6.1)

@@ -56,7 +56,7 @@ def test_a_provider_that_greylists_refuses_some_and_goes_away_all_arrive_once_an
         office.flush()
         return office.is_empty() and not relay.queue()["waiting"]
 
-    office.wait_until(tried_again, "nothing waits", 120)
+    office.wait_until(tried_again, "nothing waits", 400)
     wait_until_empty(relay)
     good = {
         (letter.message_id, recipient)

@@ -8,6 +8,7 @@ import pytest
 
 from senderproxy.simulator.server import Simulator
 from senderproxy.spool.postgresql.migrations import scripts
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
@@ -35,7 +36,7 @@ class Setting:
             f"From: <{ANNA.login}>\r\nTo: carl@kunde.example\r\nSubject: {subject}\r\n"
             f"Date: Sat, 31 Jan 2026 08:15:00 +0100\r\nMessage-ID: <{subject}@firma.example>\r\n\r\n{text}"
         )
-        with smtplib.SMTP(LOOPBACK, self.port, timeout=30) as client:
+        with MailClient(LOOPBACK, self.port, timeout=120) as client:
             client.sendmail(ANNA.login, ["carl@kunde.example"], message)
 
     def subjects(self) -> list[bytes]:

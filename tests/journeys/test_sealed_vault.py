@@ -126,7 +126,9 @@ def test_the_nightly_export_of_the_handbook_needs_nobody(machine: Machine) -> No
 
 def test_an_older_copy_of_the_owners_folder_stays_a_condition_until_it_is_accepted(machine: Machine) -> None:
     state, before = "/var/lib/senderproxy", "/root/yesterday"
+    machine.run("systemctl", "stop", UNIT)  # which writes there
     machine.run("cp", "-a", state, before)
+    machine.run("systemctl", "start", UNIT)
     add = "senderproxy account add carl@firma.example --provider ionos-de --no-verify --password-stdin"
     machine.run(*add.split(), stdin="geheim-carl\n")
     machine.run("systemctl", "stop", UNIT)

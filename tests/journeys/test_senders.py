@@ -48,7 +48,7 @@ from tests.senderproxy.cli.conftest import beside
 pytestmark = pytest.mark.slow
 
 MAIL_BOXES: Final = {box.login: rules.SimulatedMailbox(box.password, aliases=box.aliases) for box in MAILBOXES}
-SECONDS: Final = 30.0
+SECONDS: Final = 120.0  # for a reply
 
 KINDS: Final = {
     "ionos": SimulatorSettings(mailboxes=MAIL_BOXES),

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import smtplib
 import socket
 import ssl
 import sys
@@ -23,6 +22,7 @@ from senderproxy.simulator.provider_replies import ServerReply
 from senderproxy.simulator.rules import SimulatedMailbox
 from senderproxy.simulator.server import Simulator
 from senderproxy.simulator.settings import SimulatorSettings
+from tests.peers.mail_client import MailClient
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ PASSWORDS = {
     "bert@firma.example": "geheim-bert",
     "post@laden.example": "geheim-laden",
 }
-DEADLINE = 30.0
+DEADLINE = 120.0  # seconds for one thing that normally takes one or two
 
 RELOADED = log_events.CONFIG_RELOADED.sentence
 REFUSED = log_events.CONFIG_REFUSED.sentence
@@ -164,7 +164,7 @@ stop_seconds = 5
         letter["From"], letter["To"], letter["Subject"] = author, ", ".join(recipients), "Angebot"
         letter["Date"], letter["Message-ID"] = "Sat, 31 Jan 2026 08:15:00 +0100", "<1@firma.example>"
         letter.set_content("Guten Tag\n.\nmit Punkt\n")
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=DEADLINE) as client:
+        with MailClient("127.0.0.1", self.port, timeout=DEADLINE) as client:
             client.ehlo("exchange.firma.local")
             client.mail(author)
             for recipient in recipients:

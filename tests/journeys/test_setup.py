@@ -45,7 +45,7 @@ class Office:
     def set_up(self, *options: str, exit_code: int = 0) -> str:
         """Run `senderproxy setup` and return its output."""
         words = ("senderproxy", "setup", "--answers", ANSWERS, *options)
-        return self.machine.run(*words, exit_code=exit_code, seconds=120)
+        return self.machine.run(*words, exit_code=exit_code, seconds=300)
 
     def sums(self) -> str:
         """The checksums and times of all files that setup writes."""

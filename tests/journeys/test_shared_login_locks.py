@@ -16,6 +16,7 @@ from senderproxy.listener.login_throttle import ThrottleLimits
 from tests.journeys.test_postgresql import ANNA
 from tests.journeys.test_vault_in_database import Machine
 from tests.peers.certificates import Authority
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
@@ -41,7 +42,7 @@ class Setting:
 
     def log_in(self, number: int, host: str, password: str, user: str = USER) -> int:
         """The code of the reply to one login of this host at that machine."""
-        with smtplib.SMTP(LOOPBACK, self.ports[number], timeout=60, source_address=(host, 0)) as client:
+        with MailClient(LOOPBACK, self.ports[number], timeout=60, source_address=(host, 0)) as client:
             client.starttls(context=self.context)
             client.ehlo()
             client.user, client.password = user, password
@@ -61,7 +62,7 @@ class Setting:
         text = (
             f"Auto-Submitted: auto-replied\r\nFrom: <{ANNA.login}>\r\nTo: {recipient}\r\nSubject: Abwesend\r\n\r\n-\r\n"
         )
-        with smtplib.SMTP(LOOPBACK, machine.port, timeout=60) as client:
+        with MailClient(LOOPBACK, machine.port, timeout=60) as client:
             client.sendmail(ANNA.login, [recipient], text)
         request = new_request(Verb.AUTOMATIC, author=ANNA.login, recipients=[recipient])
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from senderproxy.simulator.server import Simulator
-from tests.crash.members import Member
+from tests.crash.members import TAKEN_OVER_WITHIN, Member
 from tests.fakes.connection_limit import ConnectionLimit
 from tests.journeys.queueing import wait_until_empty
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import POSTGRESQL
 from tests.peers.postgresql import SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, reserved_ports, wait_until, why_not_here
@@ -40,7 +41,7 @@ class Setting:
     def send(self, port: int, name: str, count: int = 1) -> list[int]:
         """The final replies to so many messages of one account, on one connection."""
         replies = []
-        with smtplib.SMTP(LOOPBACK, port, timeout=120) as client:
+        with MailClient(LOOPBACK, port, timeout=120) as client:
             for _ in range(count):
                 self.sent += 1
                 try:
@@ -144,7 +145,7 @@ def test_the_connections_of_a_killed_service_are_the_others_again(setting: Setti
     assert setting.send(two.port, NAMES[4]) == [250]
     before = len(setting.limit.refused)
     one.kill()
-    wait_until(lambda: "an instance is gone" in two.log(), "the other one has taken over", peer=two)
+    two.wait_for_log("an instance is gone", TAKEN_OVER_WITHIN)
     assert setting.slots() == 1
     replies = setting.send_from_all([two.port], 3)
     assert replies == [250] * len(replies)

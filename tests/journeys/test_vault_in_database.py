@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import smtplib
 import subprocess
 import threading
 import time
@@ -18,6 +17,7 @@ import pytest
 from senderproxy.config.toml_edit import with_settings
 from senderproxy.simulator.server import Simulator
 from senderproxy.spool.postgresql.vault_row import _LOCK
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import POSTGRESQL, PROJECT
 from tests.peers.postgresql import OWNER, SERVICE, PostgresqlServer, running_database
 from tests.peers.process import LOOPBACK, PATIENCE, wait_until, why_not_here
@@ -72,7 +72,7 @@ class Machine(Senderproxy):
 
     def send(self, author: VaultAccount, subject: str) -> None:
         message = f"From: <{author.login}>\r\nTo: carl@kunde.example\r\nSubject: {subject}\r\n\r\nHallo\r\n"
-        with smtplib.SMTP(LOOPBACK, self.port, timeout=30) as client:
+        with MailClient(LOOPBACK, self.port, timeout=120) as client:
             client.sendmail(author.login, ["carl@kunde.example"], message)
 
 

@@ -69,6 +69,7 @@ def go_back(machine: FreshMachine, package: Path) -> None:
     script = re.sub(r"\./senderproxy_\S+\.deb", f"/root/{package.name}", script)
     booted.run("sh", "-ec", script, seconds=300)
     wait_until(lambda: booted.shows("ActiveState") == "active", "the service runs", PATIENCE, peer=booted)
-    assert f'"version": "{FIRST}"' in booted.run("senderproxy", "status", "--json")
+    said = booted.run("sh", "-c", "senderproxy status --json || true")  # 1 if the machine is busy
+    assert f'"version": "{FIRST}"' in said
     assert (booted.root / STATE.relative_to("/") / "spool/spool.db").exists()
     machine.sends()

@@ -1,9 +1,9 @@
 """Letters, and an office client that hands in many of them over one connection."""
 
-import smtplib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tests.peers.mail_client import MailClient
 from tests.peers.process import LOOPBACK
 
 
@@ -45,7 +45,7 @@ class Letter:
 
 def hand_in(port: int, letters: Iterable[Letter]) -> None:
     """Submit the letters one after the other over one connection, as a person's mail program would."""
-    with smtplib.SMTP(LOOPBACK, port, local_hostname="desk.office.test", timeout=60) as client:
+    with MailClient(LOOPBACK, port, local_hostname="desk.office.test", timeout=60) as client:
         for letter in letters:
             reverse_path = letter.author if letter.reverse_path is None else letter.reverse_path
             refused = client.sendmail(reverse_path, list(letter.recipients), letter.content, ["BODY=8BITMIME"])
@@ -62,7 +62,7 @@ def letters_from(authors: Sequence[str], count: int, recipient_domain: str = "ku
 
 def hand_over(port: int, reverse_path: str, recipient: str, content: bytes) -> tuple[int, str]:
     """Submit these octets as they are; return the answer to the final dot, or the first refusal."""
-    with smtplib.SMTP(LOOPBACK, port, local_hostname="desk.office.test", timeout=60) as client:
+    with MailClient(LOOPBACK, port, local_hostname="desk.office.test", timeout=60) as client:
         client.ehlo()
         for command in (f"MAIL FROM:<{reverse_path}>", f"RCPT TO:<{recipient}>", "DATA"):
             code, text = client.docmd(command)

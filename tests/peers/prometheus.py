@@ -56,7 +56,7 @@ class Prometheus:
         """
         found = {}
         at = wait_until(self._scraped_at, "a scrape with an answer", _SCRAPED)
-        for one in self.ask("/api/v1/query", query=query, time=at)["result"]:
+        for one in self._answer("/api/v1/query", query=query, time=at)["result"]:
             labels = {
                 name: value for name, value in one["metric"].items() if name not in ("__name__", "instance", "job")
             }
@@ -70,7 +70,11 @@ class Prometheus:
 
     def alerts(self) -> set[str]:
         """The names of the alerts that are pending or fire."""
-        return {one["labels"]["alertname"] for one in self.ask("/api/v1/alerts")["alerts"]}
+        return {one["labels"]["alertname"] for one in self._answer("/api/v1/alerts")["alerts"]}
+
+    def _answer(self, path: str, **parameters: str) -> Any:
+        """The data of an answer, asked for again until there is one."""
+        return wait_until(lambda: self.ask(path, **parameters), f"an answer about {path}", 2 * _ASKS)
 
     def is_up(self) -> bool:
         """True if its last scrape had an answer."""

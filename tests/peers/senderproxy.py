@@ -36,6 +36,7 @@ from tests.peers.process import (
 from tests.peers.provider import PostfixProvider
 
 PROVIDER: Final = "hoster"
+_COMMAND: Final = 240.0  # seconds for a command; one that asks name servers waits for those that do not answer
 
 
 @dataclass(frozen=True)
@@ -199,12 +200,12 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         """Write the configuration anew, with these settings, and put it in force while the service runs."""
         self._more_settings = more_settings
         self._write_configuration()
-        ask(self.folder / "control", new_request(Verb.RELOAD))
+        ask(self.folder / "control", new_request(Verb.RELOAD), seconds=PATIENCE)  # it starts a process
 
     def resume_accounts(self) -> None:
         """Lift the pauses of all accounts, as `account verify` does."""
         for account in self._accounts:
-            ask(self.folder / "control", new_request(Verb.RESUME, account=account.login))
+            ask(self.folder / "control", new_request(Verb.RESUME, account=account.login), seconds=PATIENCE)
 
     def provide(self, provider_section: str) -> None:
         """The same with other words about the provider."""
@@ -264,7 +265,7 @@ takes_null_reverse_path = {str(provider.takes_null_sender).lower()}
         return wait_until(printed, f"{count} times in the history: {text}", peer=self)
 
     def command(
-        self, *words: str, standard_input: str = "", exit_code: int | None = 0, seconds: float = PATIENCE
+        self, *words: str, standard_input: str = "", exit_code: int | None = 0, seconds: float = _COMMAND
     ) -> str:
         """Run one of its commands; return what it printed on both streams. `exit_code`: None for any."""
         done = subprocess.run(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.peers.bench import Bench
 from tests.peers.letters import Letter
+from tests.peers.mail_client import MailClient
 from tests.peers.packages import DOVECOT, POSTFIX
 from tests.peers.process import why_not_here
 from tests.peers.provider import Mailbox, PostfixProvider, Rule
@@ -101,7 +102,7 @@ def test_each_wrong_password_is_counted_until_it_is_changed(bench: Bench) -> Non
 
 def test_nobody_relays_without_a_login_or_logs_in_without_tls(bench: Bench) -> None:
     provider = bench.start(PostfixProvider([ANNA], Rule.DOMAIN))
-    with smtplib.SMTP("localhost", provider.starttls_port, timeout=30) as client:
+    with MailClient("localhost", provider.starttls_port, timeout=30) as client:
         client.ehlo()
         assert not client.has_extn("auth")
         client.starttls(context=ssl.create_default_context(cafile=str(provider.authority.ca_file)))

@@ -37,6 +37,9 @@ class Place(ABC):
     def discard(self, store: VaultStore) -> None:  # noqa: B027  most hold nothing
         """End what the store holds open."""
 
+    def wait_for_the_dead(self) -> None:  # noqa: B027  the kernel ends the locks of a file with their process
+        """Return when a killed writer has its lock no more."""
+
     def replace(self, sealed: bytes, *, keep_previous: bool = True) -> None:
         store = self.store()
         writer = store.open_writer()

@@ -16,12 +16,21 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
+# Those of tests/conftest.py, which is not there: no example fails for the speed of the machine.
+HYPOTHESIS = """
+from hypothesis import HealthCheck, settings
+settings.register_profile("alone", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("alone")
+"""
+
+
 @pytest.mark.slow
 def test_all_tests_of_the_vault_pass_where_senderproxy_cannot_be_imported(tmp_path: Path) -> None:
     no_caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "vault", tmp_path / "vault", ignore=no_caches)
     shutil.copytree(ROOT / "tests" / "vault", tmp_path / "tests" / "vault", ignore=no_caches)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\npythonpath = .\n")
+    (tmp_path / "conftest.py").write_text(HYPOTHESIS)
     options = ["-q", "-x", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow", "tests/vault"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_SENDERPROXY, *options],

@@ -140,6 +140,7 @@ def test_the_lock_of_a_killed_writer_is_released(place: Place) -> None:
     with place.another_writer() as holder:
         holder.send_signal(signal.SIGKILL)
         holder.wait(60)
+    place.wait_for_the_dead()
     place.replace(b"other")
     assert place.sealed() == b"other"
 

@@ -1,7 +1,6 @@
 import argparse
 import asyncio
 import signal
-import smtplib
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -23,6 +22,7 @@ from senderproxy.cli.demo_messages import (
 )
 from senderproxy.cli.demo_page import Page
 from senderproxy.simulator.observations import ReceivedMessage
+from tests.peers.mail_client import MailClient
 
 CUSTOMER = "kunde@customer.example"
 CONTENT = (
@@ -161,7 +161,7 @@ async def running(program: str) -> AsyncIterator[tuple[Running, Path]]:
 
 
 def submit(port: int, reverse_path: str) -> tuple[int, bytes]:
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with MailClient("127.0.0.1", port, timeout=20) as client:
         client.ehlo()
         client.mail(reverse_path)
         client.rcpt(CUSTOMER)

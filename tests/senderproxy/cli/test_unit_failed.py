@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,9 +26,13 @@ class MovedClock(SystemClock):
     """The system's clock, moved."""
 
     moved = timedelta()
+    passed = 0.0  # seconds
 
     def now(self):
         return super().now() + self.moved
+
+    def monotonic(self):
+        return super().monotonic() + self.passed
 
 
 @dataclass
@@ -108,6 +113,47 @@ async def test_one_alert_an_hour_for_each_unit(folder: Path, capsys: pytest.Capt
         assert await place.report() == 0
         assert len(place.server.requests) == 4
     assert "geheim" not in capsys.readouterr().out
+
+
+class LateJournal:
+    """journalctl over a journal that has the last lines of systemd at the third look only."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def run(self, words: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        self.looks += 1
+        is_there = self.looks >= 3
+        if "INVOCATION_ID=abc" in words:
+            lines = ["Starting the alert"] if is_there else []
+        else:
+            lines = ["Main process exited", *(["Start request repeated too quickly."] if is_there else [])]
+        return subprocess.CompletedProcess(words, 0, "\n".join(lines).encode())
+
+
+async def test_the_log_is_read_when_the_journal_has_what_systemd_wrote_before(folder: Path) -> None:
+    async with a_place(folder) as place:
+        place.webhook()
+        place.environment |= {"INVOCATION_ID": "abc", "MONITOR_SERVICE_RESULT": "signal"}
+        with patch("subprocess.run", LateJournal().run):
+            assert await asyncio.to_thread(report, UNIT, place.environment, place.clock) == 0
+        body = json.loads(place.server.requests[0].body)
+        assert body["log"] == ["Main process exited", "Start request repeated too quickly."]
+        assert body["cause"] == "it ended too often in a row"
+
+
+async def test_a_journal_without_systemds_lines_is_not_waited_for_without_an_end(folder: Path) -> None:
+    async with a_place(folder) as place:
+        place.webhook()
+        place.environment["INVOCATION_ID"] = "xyz"
+
+        def run(words: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+            place.clock.passed += 4
+            return subprocess.CompletedProcess(words, 0, b"" if "INVOCATION_ID=xyz" in words else b"a line")
+
+        with patch("subprocess.run", run):
+            assert await asyncio.to_thread(report, UNIT, place.environment, place.clock) == 0
+        assert json.loads(place.server.requests[0].body)["log"] == ["a line"]
 
 
 async def test_an_alert_that_was_not_sent_does_not_count(folder: Path) -> None:

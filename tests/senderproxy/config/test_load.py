@@ -313,6 +313,7 @@ def test_the_fully_qualified_name_is_preferred(
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: short)
     monkeypatch.setattr("socket.getfqdn", lambda _name: full)
+    monkeypatch.setattr("senderproxy.config.load._NAME_TIMEOUT", 60.0)
     assert system_hostname() == name
 
 

@@ -724,7 +724,7 @@ async def test_close_waits_for_messages_in_progress() -> None:
     async with Simulator(SETTINGS, script) as simulator, office(smarthost_of(simulator)) as o:
         under_way = asyncio.create_task(o.send_one())
         await simulator.wait_for(1)
-        await o.courier.close(5.0)
+        await o.courier.close(50.0)  # more than it takes
         assert under_way.done()
         assert isinstance(await under_way, Delivered)
         await simulator.wait_until(lambda simulator: simulator.sessions[0].ended == "quit")

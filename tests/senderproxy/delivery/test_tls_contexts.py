@@ -12,7 +12,14 @@ import pytest
 import trustme
 
 from senderproxy import log_events
+from senderproxy.delivery import tls_contexts as module
 from senderproxy.delivery.tls_contexts import TlsContexts
+
+
+@pytest.fixture(autouse=True)
+def _slow_disks_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changed files are used, however late a busy machine reads them."""
+    monkeypatch.setattr(module, "_CHECK_TIMEOUT", 30.0)
 
 
 @pytest.fixture
@@ -140,8 +147,9 @@ async def test_sessions_that_open_at_once_share_one_reading(ca_file: Path) -> No
 
 
 async def test_a_file_that_cannot_be_read_delays_neither_the_loop_nor_other_files(
-    ca_file: Path, tmp_path: Path
+    ca_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "_CHECK_TIMEOUT", 1.0)
     other = write_authority(tmp_path / "other.pem")
     async with tls_contexts() as contexts:
         before = await contexts.context(str(ca_file))

@@ -18,7 +18,7 @@ _OF_VERSION_5 = {"onhold": "undefined"}  # another word for the same; it also ha
 def _sisimai(name: str) -> list[dict[str, Any]]:
     program = 'use Sisimai; print Sisimai->dump($ARGV[0], "delivered" => 1)'
     read = subprocess.run(
-        ["perl", "-e", program, CORPUS / f"{name}.eml"], capture_output=True, text=True, check=True, timeout=30
+        ["perl", "-e", program, CORPUS / f"{name}.eml"], capture_output=True, text=True, check=True, timeout=300
     )
     found: list[dict[str, Any]] = json.loads(read.stdout)
     return found

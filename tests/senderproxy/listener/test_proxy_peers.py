@@ -228,8 +228,9 @@ async def test_of_too_many_without_a_header_the_oldest_is_closed(monkeypatch: py
             client.reset()
 
 
-async def test_a_health_check_is_answered_uncounted_and_unlogged() -> None:
+async def test_a_health_check_is_answered_uncounted_and_unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
     """haproxy's LOCAL command; `option smtpchk` greets, and leaves."""
+    monkeypatch.setattr(proxy_peers, "_WAITED", 1000.0)  # a check of the connection alone may be slow to leave
     async with listening(RecordingIntake(), proxy_from=["127.0.0.1"], allow=["192.168.1.0/24"]) as listener:
         with listener_log() as lines:
             for header in (LOCAL, b"PROXY UNKNOWN\r\n"):

@@ -428,14 +428,14 @@ async def test_a_client_that_sends_an_octet_now_and_then_is_dropped_and_disturbs
 ) -> None:
     timeouts = ListenerTimeouts(idle=20, before_mail=20, block=20, min_rate=1e9, linger=1000)
     async with listening(RecordingIntake(), timeouts=timeouts) as listener:
-        commands = await SmtpClient.greeted(listener)
-        message = await SmtpClient.greeted(listener)
-        await message.send(MAIL + RCPT + b"DATA\r\n")
-        await message.answers(3)
-        received = [asyncio.ensure_future(client.answer()) for client in (commands, message)]
         others = 0
         with monkeypatch.context() as patch:
             clock = StillLoop(patch)
+            commands = await SmtpClient.greeted(listener)
+            message = await SmtpClient.greeted(listener)
+            await message.send(MAIL + RCPT + b"DATA\r\n")
+            await message.answers(3)
+            received = [asyncio.ensure_future(client.answer()) for client in (commands, message)]
             while not all(answer.done() for answer in received):
                 for client, answer in zip((commands, message), received, strict=True):
                     if not answer.done():

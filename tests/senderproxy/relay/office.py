@@ -89,7 +89,7 @@ class RelayOffice:
             self.drawer.add(name, f"{name}@firma.example", SECRET)
         provider = Provider("simulator", (smarthost_of(simulator),), limits=Limits(**limits))
         rules = Rules("relay.firma.example", {"simulator": provider}, RoutingPolicy())
-        self.courier = SmtpCourier(self.drawer, SessionTimeouts(connect=5.0), rules.hostname, self.clock)
+        self.courier = SmtpCourier(self.drawer, SessionTimeouts(), rules.hostname, self.clock)
         self.relay = MessageRelay(self.drawer, courier(self.courier), self.clock, rules)
         self.report_builder = ReportBuilder(self.relay, self.drawer, self.clock)
         self.spool: SqliteSpool

@@ -220,6 +220,11 @@ async def test_waits_grow_for_each_recipient_separately(tmp_path: Path) -> None:
 async def test_a_message_expires_after_two_days_and_is_reported(tmp_path: Path) -> None:
     async with relay_office(tmp_path, answering(SETTINGS, busy=BUSY)) as office:
         message, _ = await office.submit("busy@kunde.example", at="devices")
+
+        async def is_tried() -> bool:
+            return any(state.tries for state in (await office.record(message)).recipients.values())
+
+        await office.until(is_tried, "the reports have a reply of the provider")
         await office.pass_time(hours=47)
         assert await office.statuses(message) == {"busy@kunde.example": "waiting"}
         await office.until_reported(1)

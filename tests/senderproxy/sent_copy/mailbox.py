@@ -12,7 +12,7 @@ from senderproxy.sent_copy.ports import Copy
 from tests.fakes import imap_server
 from tests.fakes.imap_server import LOGIN, PASSWORD
 
-FOLDERS: Final = ImapFolders(time.monotonic, seconds=20.0)
+FOLDERS: Final = ImapFolders(time.monotonic, seconds=200.0)  # for 25 MB, a busy machine and its disk
 PASSWORD_LOGIN: Final = Credential(LOGIN, PASSWORD, "1")
 TOKEN_LOGIN: Final = Credential(LOGIN, PASSWORD, "1", application="microsoft")
 SENT_AT: Final = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)

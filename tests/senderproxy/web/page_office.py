@@ -5,7 +5,6 @@ The service runs on the loop of the test; the page's application is that of the 
 
 import asyncio
 import json
-import smtplib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from senderproxy.web.service_client import ServiceClient
 from senderproxy.web.site import Site
 from senderproxy.web.store import Store
 from senderproxy.web.views import new_app
+from tests.peers.mail_client import MailClient
 
 HOST = "127.0.0.1:8525"
 ORIGIN = f"http://{HOST}"
@@ -68,7 +68,7 @@ class PageOffice:
         await asyncio.to_thread(self._send, author.rpartition("<")[2].rstrip(">"), to, text.encode())
 
     def _send(self, path: str, to: str, text: bytes) -> None:
-        with smtplib.SMTP("127.0.0.1", self.port, local_hostname="exchange.firma.example", timeout=30) as client:
+        with MailClient("127.0.0.1", self.port, local_hostname="exchange.firma.example", timeout=30) as client:
             client.sendmail(path, [to], text)
 
 

@@ -227,7 +227,10 @@ async def test_opportunistic_tls_takes_any_certificate_and_none() -> None:
                 await session.quit()
 
 
-async def test_a_client_certificate_lets_us_in_and_its_lack_does_not(tmp_path: Path) -> None:
+async def test_a_client_certificate_lets_us_in_and_its_lack_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senderproxy.delivery.tls_contexts._CHECK_TIMEOUT", 30.0)  # a changed key may be read late
     authority, other = trustme.CA(), trustme.CA()
     pem = authority.cert_pem.bytes().decode()
     async with Simulator(replace(OPEN, client_authority=pem)) as simulator, courier_of() as courier:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from senderproxy.delivery import shared_connections
+from senderproxy.delivery import server_sessions, shared_connections
 from senderproxy.delivery.shared_connections import SharedConnections
 from senderproxy.mail.outcome import Delivered
 from senderproxy.relay.ports import SpoolError
@@ -19,7 +19,7 @@ from tests.fakes.still_clock import StillClock
 from tests.senderproxy.delivery.messages import ANNA, SETTINGS, smarthost_of
 from tests.senderproxy.delivery.office import Office, office
 from tests.senderproxy.spool.postgresql.open_spool import Databases, joined, opened
-from tests.senderproxy.spool.postgresql.test_instances import take_over, until, vanish
+from tests.senderproxy.spool.postgresql.test_instances import hush, take_over, until, vanish
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The database answers, however slow the machine is: after three seconds an instance would count its own sessions."""
     monkeypatch.setattr(shared_connections, "_DATABASE", 40.0)
     monkeypatch.setattr(shared_connections, "_WAIT", 40.0)
+    for module in (shared_connections, server_sessions):  # so does a session come free, after many messages
+        monkeypatch.setattr(module, "IDLE_TIMEOUT", 600.0)
 
 
 SERVER = "mail.firma.example"
@@ -132,6 +134,7 @@ async def test_the_connections_of_an_instance_that_ended_are_free(databases: Dat
     async with opened(target, clock) as two:
         one = await joined(target, clock)
         assert await take(one, "anna", 1, 1, server_limit=1) is None
+        await hush(two)  # on a slow machine it would take over by itself
         await vanish(one)
         assert await take(two, "anna", 1, 1) is ReachedLimit.ACCOUNT
         assert await take(two, "bert", 1, 1, server_limit=1) is ReachedLimit.SERVER
