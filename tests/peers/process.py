@@ -70,15 +70,16 @@ def private_folder(name: str) -> Iterator[Path]:
 
 
 class ReservedPort:
-    """A loopback port that nobody else on this machine is given as long as we hold it.
+    """A port, usually of loopback, that nobody else on this machine is given as long as we hold it.
 
+    One of 127.0.0.1 may be in use at another address, so that nobody can listen on it at all of them.
     Linux lets a second socket bind and listen where the first only holds and both say SO_REUSEADDR; our socket says so
     only after the kernel has chosen the port, so the choice itself was exclusive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = LOOPBACK) -> None:
         self._holder = socket.socket()
-        self._holder.bind((LOOPBACK, 0))
+        self._holder.bind((address, 0))
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.number: Final[int] = self._holder.getsockname()[1]
 
@@ -90,9 +91,9 @@ class ReservedPort:
 _held: Final[list[ReservedPort]] = []
 
 
-def free_port() -> int:
-    """A loopback port that nobody else on this machine is given until `give_back_ports`, at the end of the test."""
-    _held.append(ReservedPort())
+def free_port(address: str = LOOPBACK) -> int:
+    """A port that nobody else on this machine is given until `give_back_ports`, at the end of the test."""
+    _held.append(ReservedPort(address))
     return _held[-1].number
 
 

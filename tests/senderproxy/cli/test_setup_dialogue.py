@@ -66,7 +66,7 @@ def config(office: Office) -> dict[str, Any]:
 
 
 def test_the_usual_office_is_set_up_with_six_questions(empty_office: Office) -> None:
-    port = free_port()
+    port = free_port("0.0.0.0")
     with wizard(empty_office) as asked:
         asked.mailboxes()
         asked.provider()
@@ -209,10 +209,10 @@ def test_a_listener_for_others_without_others_is_asked_for_again(empty_office: O
         asked.password()
         asked.answer("Repeat: ", "geheim-anna")
         asked.answer(NETWORK, "")
-        asked.answer(LISTEN, f"0.0.0.0:{free_port()}")
+        asked.answer(LISTEN, f"0.0.0.0:{free_port('0.0.0.0')}")
         asked.terminal.read_until("allows this machine only")
         asked.answer(NETWORK, "192.168.1.0/24")
-        asked.answer(LISTEN, f"0.0.0.0:{free_port()}")
+        asked.answer(LISTEN, f"0.0.0.0:{free_port('0.0.0.0')}")
         asked.test_message()
         assert asked.terminal.end() == 0, asked.terminal.screen
 
