@@ -86,7 +86,9 @@ def outbound(port: int) -> Counter[str]:
 
 
 def _count(is_ours: Callable[[Any], bool]) -> Counter[str]:
-    return Counter(type(found).__name__ for found in gc.get_objects() if isinstance(found, _KINDS) and is_ours(found))
+    # The type alone: isinstance() asks a weak proxy for the class of an object that may be gone.
+    kinds = ((type(found), found) for found in gc.get_objects())
+    return Counter(kind.__name__ for kind, found in kinds if issubclass(kind, _KINDS) and is_ours(found))
 
 
 async def nothing_left(left: Callable[[], Counter[str]]) -> Counter[str]:

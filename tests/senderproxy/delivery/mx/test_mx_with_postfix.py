@@ -240,6 +240,8 @@ async def test_servers_that_come_and_go_lose_nothing_and_double_only_what_is_not
         await going
     arrived: Counter[str] = Counter()
     for server in servers:
+        await asyncio.to_thread(server.flush)  # what it has deferred because its own processes were being stopped
+        await asyncio.to_thread(server.wait_until_nothing_waits)
         arrived.update(await received(server))
     doubled = {recipient: count for recipient, count in arrived.items() if count > 1 + unknown[recipient]}
     assert not doubled
