@@ -13,7 +13,7 @@ from collections import Counter
 
 def doubled():
     gc.collect()
-    classes = [one for one in gc.get_objects() if isinstance(one, type) and "__dataclass_fields__" in vars(one)]
+    classes = [one for one in gc.get_objects() if issubclass(type(one), type) and "__dataclass_fields__" in vars(one)]
     counts = Counter((one.__module__, one.__qualname__) for one in classes)
     return len(counts), sum(count > 1 for count in counts.values())
 """
